@@ -1,0 +1,125 @@
+/** This library, as its users have it: typed tasks, a worker layer, a pool of ten connections. */
+import { PgClient } from "@effect/sql-pg"
+import { Deferred, Duration, Effect, Exit, Layer, Logger, ManagedRuntime, Redacted, Schema, Scope } from "effect"
+import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "effect-absurd"
+import { Pool } from "pg"
+import { type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
+import * as AbsurdTables from "./AbsurdTables.ts"
+
+/** The schema in the database at `url`. */
+export const installed = (url: string) =>
+  Installation.layer.pipe(Layer.provideMerge(PgClient.layer({ url: Redacted.make(url) })))
+
+const { queue } = AbsurdTables
+
+const Noop = Task.make("noop", { params: {}, queue })
+const Steps = Task.make("steps", { params: {}, queue })
+const Resume = Task.make("resume", { params: { count: Schema.Int }, queue })
+const Hold = Task.make("hold", { params: {}, queue })
+const Go = Event.make("go", { queue })
+const spawnOne = { noop: Noop.spawn, steps: Steps.spawn }
+const spawnMany = { noop: Noop.spawnMany, steps: Steps.spawnMany }
+
+const threeSteps = Effect.gen(function*() {
+  yield* Step.run("a", Effect.succeed(1))
+  yield* Step.run("b", Effect.succeed(1))
+  yield* Step.run("c", Effect.succeed(1))
+})
+
+const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
+  const started = Effect.sync(onTask)
+  return Layer.mergeAll(Noop.toLayer(() => started), Steps.toLayer(() => Effect.andThen(started, threeSteps)))
+}
+
+export const effectAbsurd: Contestant = {
+  name: "effect-absurd",
+  about: "Worker.layer with concurrency 50, other settings by default",
+  open: async ({ url }) => {
+    const runtime = ManagedRuntime.make(
+      Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url)), Layer.provide(Logger.layer([])))
+    )
+    await runtime.runPromise(Absurd.createQueue(queue))
+    const pool = new Pool({ connectionString: url, max: 1 })
+
+    const startLayer = <E>(layer: Layer.Layer<never, E, Absurd.Absurd>) =>
+      runtime.runPromise(Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        yield* Layer.buildWithScope(layer, scope)
+        return () => runtime.runPromise(Scope.close(scope, Exit.void))
+      }))
+    const startWorker = ({ concurrency, onTask }: WorkerOptions) =>
+      startLayer(Worker.layer({ concurrency }).pipe(Layer.provide(jobs({ onTask }))))
+
+    const claimAndComplete = Effect.gen(function*() {
+      const { coalesced, driver } = yield* Absurd.Absurd
+      const token = Identifiers.ClaimToken.make("bench")
+      const name = Identifiers.QueueName.make(queue)
+      const [run] = yield* driver.claim({ queue: name, token, lease: Duration.minutes(1), limit: 1 })
+      if (run === undefined) return yield* Effect.die(new Error("Nothing was due"))
+      yield* coalesced.complete(name, { runId: run.runId, token, result: null })
+    })
+
+    const session: Session = {
+      hasSteps: true,
+      spawn: (job) => runtime.runPromise(spawnOne[job]({})),
+      bulkSpawn: async (count, job) => {
+        for (const size of parts(count, 1000)) {
+          await runtime.runPromise(spawnMany[job](Array.from({ length: size }, () => ({}))))
+        }
+      },
+      startWorker,
+      unfinished: () => AbsurdTables.unfinished(pool),
+      fanOut: async (count, concurrency) => {
+        const stop = await startWorker({ concurrency, onTask: () => {} })
+        await runtime.runPromise(Effect.gen(function*() {
+          const children = yield* Noop.spawnMany(Array.from({ length: count }, () => ({})))
+          yield* Effect.forEach(children, (child) => child.await, { concurrency: "unbounded", discard: true })
+        }))
+        await stop()
+      },
+      fill: (kind, count) => AbsurdTables.add(pool, kind, count),
+      claimAndComplete: () => runtime.runPromise(claimAndComplete),
+      resume: (count) =>
+        runtime.runPromise(Effect.gen(function*() {
+          const ended = yield* Deferred.make<number>()
+          let startedAt = 0
+          const handler = Resume.toLayer(Effect.fnUntraced(function*(params) {
+            for (let index = 0; index < params.count; index++) {
+              yield* Step.run(`step ${index}`, Effect.succeed(index))
+            }
+            yield* Go.wait("")
+            yield* Deferred.succeed(ended, performance.now() - startedAt)
+          }))
+          yield* Resume.spawn({ count })
+          yield* Effect.provide(Worker.runOnce(), handler)
+          yield* Go.emit("", undefined)
+          startedAt = performance.now()
+          yield* Effect.provide(Worker.runOnce(), handler)
+          return yield* Deferred.await(ended)
+        })),
+      hold: async (count) => {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        const release = Deferred.makeUnsafe<void>()
+        let running = 0
+        const handler = Hold.toLayer(() =>
+          Effect.suspend(() => {
+            if (++running === count) resolve()
+            return Deferred.await(release)
+          })
+        )
+        const stop = await startLayer(Worker.layer({ concurrency: count }).pipe(Layer.provide(handler)))
+        await runtime.runPromise(Hold.spawnMany(Array.from({ length: count }, () => ({}))))
+        await promise
+        return async () => {
+          Deferred.doneUnsafe(release, Exit.void)
+          await stop()
+        }
+      },
+      close: async () => {
+        await pool.end()
+        await runtime.dispose()
+      }
+    }
+    return session
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * The benchmarks: `npm run bench`, with `-- --help` for what can be chosen.
+ *
+ * One throw-away PostgreSQL with its durable defaults; per measurement a fresh database and a fresh process; the
+ * contestants take turns, so that a machine that changes its pace changes it for everybody.
+ */
+import { execFileSync, fork } from "node:child_process"
+import * as Fs from "node:fs/promises"
+import { createRequire } from "node:module"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { Client } from "pg"
+import * as Server from "../test/support/Server.ts"
+import type { Answer, Job } from "./child.ts"
+import { contestants } from "./contestants/All.ts"
+import { type Options, parse } from "./Options.ts"
+import { type Measured, medians, type Results, tables } from "./Report.ts"
+import { type Figures, scenarios } from "./Scenarios.ts"
+
+const main = async () => {
+  const options = parse()
+  const server = await Server.start({
+    fsync: "on",
+    full_page_writes: "on",
+    synchronous_commit: "on",
+    shared_buffers: "128MB",
+    max_connections: "100"
+  })
+  try {
+    const results = await measure(server.location, options)
+    await Fs.mkdir(Path.dirname(options.out), { recursive: true })
+    await Fs.writeFile(options.out, `${JSON.stringify(results, null, 2)}\n`)
+    console.log(`\n${tables(results)}\n\nThe figures are in ${options.out}.`)
+  } finally {
+    await server.stop()
+  }
+}
+
+// --- internal
+
+const measure = async (location: Server.Location, options: Options): Promise<Results> => {
+  const admin = new Client({ connectionString: Server.url(location, "postgres") })
+  await admin.connect()
+  const runs = new Map<string, Array<Figures>>()
+  const key = (scenario: string, contestant: string) => `${scenario}/${contestant}`
+  for (let run = 1; run <= options.runs; run++) {
+    for (const scenario of options.scenarios) {
+      for (const contestant of options.contestants) {
+        if (run > 1 && !runs.has(key(scenario, contestant))) continue
+        process.stderr.write(`run ${run} of ${options.runs}: ${scenario}, ${contestant}: `)
+        const figures = await inDatabase(
+          admin,
+          location,
+          (url) => inProcess({ contestant, scenario, database: { url }, settings: options.settings })
+        ).catch(report)
+        process.stderr.write(`${figures === null ? "does not take part" : JSON.stringify(figures)}\n`)
+        if (figures === null) continue
+        const earlier = runs.get(key(scenario, contestant)) ?? []
+        runs.set(key(scenario, contestant), [...earlier, figures])
+      }
+    }
+  }
+  const { rows } = await admin.query<{ version: string }>("select current_setting('server_version') as version")
+  await admin.end()
+  return {
+    ...await surroundings(rows[0]!.version),
+    runs: options.runs,
+    settings: options.settings,
+    contestants: contestants.filter(({ name }) => options.contestants.includes(name)).map(({ about, name }) => ({
+      name,
+      about
+    })),
+    scenarios: scenarios().filter(({ name }) => options.scenarios.includes(name)).map((scenario): Measured => ({
+      name: scenario.name,
+      title: scenario.title,
+      unit: scenario.unit,
+      better: scenario.better,
+      figures: Object.fromEntries(options.contestants.flatMap((contestant) => {
+        const figures = runs.get(key(scenario.name, contestant))
+        return figures === undefined ? [] : [[contestant, medians(figures)]]
+      }))
+    }))
+  }
+}
+
+/** A contestant that fails is left out, and the others go on. */
+const report = (error: unknown): null => {
+  console.error(error)
+  process.exitCode = 1
+  return null
+}
+
+const inDatabase = async <A>(
+  admin: Client,
+  location: Server.Location,
+  use: (url: string) => Promise<A>
+): Promise<A> => {
+  const name = `bench_${process.hrtime.bigint()}`
+  await admin.query(`create database ${name}`)
+  try {
+    return await use(Server.url(location, name))
+  } finally {
+    await admin.query(`drop database ${name} with (force)`)
+  }
+}
+
+const inProcess = (job: Job): Promise<Figures | null> =>
+  new Promise((resolve, reject) => {
+    const child = fork(fileURLToPath(new URL("child.ts", import.meta.url)), {
+      execArgv: ["--conditions=source", "--no-deprecation"],
+      stdio: ["ignore", "ignore", "inherit", "ipc"]
+    })
+    let answer: Answer | undefined
+    child.once("message", (message: Answer) => {
+      answer = message
+    })
+    child.once("error", reject)
+    child.once("exit", (code) => {
+      if (answer !== undefined) resolve(answer.figures)
+      else reject(new Error(`${job.contestant} failed in ${job.scenario} with code ${code}`))
+    })
+    child.send(job)
+  })
+
+const surroundings = async (postgres: string) => {
+  const [cpu] = Os.cpus()
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    commit: git("rev-parse", "--short=12", "HEAD") + (git("status", "--porcelain", "--", "src") === "" ? "" : "+"),
+    machine: {
+      cpu: cpu?.model ?? "unknown",
+      cores: Os.cpus().length,
+      memoryGB: Math.round(Os.totalmem() / 1e9),
+      system: `${Os.type()} ${Os.release()} ${Os.arch()}`
+    },
+    versions: {
+      node: process.versions.node,
+      postgresql: postgres,
+      ...Object.fromEntries(
+        await Promise.all(
+          ["effect", "@effect/sql-pg", ...new Set(contestants.flatMap((contestant) => contestant.package ?? []))]
+            .map(async (name) => [name, await versionOf(name)])
+        )
+      )
+    }
+  }
+}
+
+const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { encoding: "utf8" }).trim()
+
+/** Not every package lets its package.json be imported. */
+const versionOf = async (name: string): Promise<string> => {
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? []
+  for (const folder of folders) {
+    const text = await Fs.readFile(Path.join(folder, name, "package.json"), "utf8").catch(() => undefined)
+    if (text !== undefined) return String((JSON.parse(text) as { readonly version: unknown }).version)
+  }
+  return "unknown"
+}
+
+await main()

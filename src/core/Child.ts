@@ -1,0 +1,168 @@
+/**
+ * Tasks that a task spawns and waits for.
+ *
+ * @since 0.1.0
+ */
+import { Effect, Option, Schema } from "effect"
+import { Absurd } from "./Absurd.ts"
+import { CurrentRun } from "./CurrentRun.ts"
+import * as Driver from "./Driver.ts"
+import { type DriverError, InvalidUse, NotFound } from "./Errors.ts"
+import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, type TaskId } from "./Identifiers.ts"
+import { atEndOfHistory } from "./Replay.ts"
+
+/**
+ * Spawns tasks. Within a task it happens once: later executions find what the first has spawned, even when that stopped
+ * half-way. Tasks with an idempotency key of their own are left to that.
+ *
+ * The children are known by the name of their task, numbered like steps, within the branch (`Step.scoped`) that spawns them;
+ * spawning tasks of one name at the same time is `InvalidUse` there.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const spawn = <E>(
+  tasks: ReadonlyArray<Driver.SpawnItem>,
+  send: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, E>
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, E> =>
+  Effect.flatMap(Effect.serviceOption(CurrentRun), (current) => {
+    const [first] = tasks
+    if (
+      Option.isNone(current) || current.value.transacting || first === undefined ||
+      tasks.every((task) => task.idempotencyKey !== null)
+    ) {
+      return send(tasks)
+    }
+    const run = current.value
+    return run.named(`$spawn:${first.name}`, (step) => {
+      const stored = run.recall(step)
+      if (stored !== undefined) return recalled(step, stored, tasks.length)
+      return Effect.flatMap(
+        Effect.forEach(tasks, (task, index) => keyed(task, `${run.taskId}:${step}:${index}`)),
+        (all) => Effect.tap(atEndOfHistory(send(all)), (spawned) => run.remember(step, encodeSpawned(spawned)))
+      )
+    })
+  })
+
+/**
+ * How a task has ended, once it has: in a task by suspending it, so that it holds no worker. What a task has seen of another
+ * stays what it sees.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const awaitEnd = (
+  run: CurrentRun["Service"],
+  queue: QueueName,
+  taskId: TaskId
+): Effect.Effect<Driver.TaskResult, NotFound | DriverError, Absurd> => {
+  // SDKs in other languages keep it there, so a task may move between them.
+  const checkpoint = CheckpointName.make(`$awaitTaskResult:${taskId}`)
+  const known = run.recall(checkpoint)
+  if (known !== undefined) return decodeResult(taskId, known)
+  return run.named(checkpoint, (step) =>
+    Effect.gen(function*() {
+      const { coalesced, outage } = yield* Absurd
+      while (true) {
+        const result = yield* outage.persist(coalesced.result(queue, taskId))
+        if (result === undefined) return yield* new NotFound({ kind: "task", id: taskId })
+        if (isTerminal(result.state)) {
+          return yield* decodeResult(taskId, yield* run.remember(checkpoint, encodeResult(result)))
+        }
+        yield* run.wait({ _tag: "Tasks", step, queue, taskIds: [taskId], failFast: true })
+      }
+    }))
+}
+
+/**
+ * Returns once all of the tasks have ended or, with `failFast`, one of them has ended other than completed: one wait per
+ * queue, however many tasks there are. Outside of a task it returns at once.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const join = (
+  tasks: Iterable<{ readonly queue: QueueName; readonly taskId: TaskId }>,
+  failFast: boolean
+): Effect.Effect<void, NotFound | DriverError, Absurd> =>
+  Effect.flatMap(Effect.serviceOption(CurrentRun), (current) => {
+    if (Option.isNone(current)) return Effect.void
+    const run = current.value
+    const open = new Map<QueueName, Array<TaskId>>()
+    for (const { queue, taskId } of tasks) {
+      if (run.recall(CheckpointName.make(`$awaitTaskResult:${taskId}`)) !== undefined) continue
+      const ids = open.get(queue)
+      if (ids === undefined) open.set(queue, [taskId])
+      else ids.push(taskId)
+    }
+    const joined = Effect.forEach(open, ([queue, taskIds]) => joinWithin(run, queue, taskIds, failFast), {
+      concurrency: "unbounded"
+    })
+    // One failure is enough, in whichever queue it is.
+    return joined.pipe(Effect.catch((error) => error === oneFailed ? Effect.void : Effect.fail(error)))
+  })
+
+// --- internal
+
+const oneFailed = "one of the tasks has not completed"
+
+const joinWithin = (
+  run: CurrentRun["Service"],
+  queue: QueueName,
+  taskIds: ReadonlyArray<TaskId>,
+  failFast: boolean
+): Effect.Effect<void, NotFound | DriverError | typeof oneFailed, Absurd> =>
+  run.named(`$join:${queue}`, (step) =>
+    Effect.gen(function*() {
+      const { driver, outage } = yield* Absurd
+      while (true) {
+        const results = yield* outage.persist(driver.results({ queue, taskIds }))
+        if (failFast && results.some(({ state }) => state === "failed" || state === "cancelled")) {
+          return yield* Effect.fail<typeof oneFailed>(oneFailed)
+        }
+        if (results.every(({ state }) => isTerminal(state))) return
+        yield* run.wait({ _tag: "Tasks", step, queue, taskIds, failFast })
+      }
+    }))
+
+const keyed = (task: Driver.SpawnItem, key: string): Effect.Effect<Driver.SpawnItem> =>
+  task.idempotencyKey !== null ? Effect.succeed(task) : Effect.map(
+    Effect.orDie(decodeKey(`$child:${key}`)),
+    (idempotencyKey) => ({ ...task, idempotencyKey })
+  )
+
+const decodeKey = Schema.decodeUnknownEffect(IdempotencyKey)
+
+const SpawnedList = Schema.Array(Driver.Spawned)
+const decodeSpawned = Schema.decodeUnknownEffect(SpawnedList)
+const encodeSpawned = (spawned: ReadonlyArray<Driver.Spawned>): Schema.Json =>
+  spawned.map(({ attempt, created, runId, taskId }) => ({ attempt, created, runId, taskId }))
+
+const recalled = (step: CheckpointName, stored: Schema.Json, count: number) =>
+  Effect.flatMap(
+    Effect.orDie(decodeSpawned(stored)),
+    (spawned) =>
+      spawned.length === count ? Effect.succeed(spawned) : Effect.die(
+        new InvalidUse({
+          step,
+          problem: `an earlier execution of this task spawned ${spawned.length} tasks here, this one wants ${count}; ` +
+            `let the number come from the params or from a step`
+        })
+      )
+  )
+
+const StoredResult = Schema.Struct({
+  state: Schema.Literals(["completed", "failed", "cancelled"]),
+  result: Schema.optionalKey(Schema.NullOr(Schema.Json)),
+  failure: Schema.optionalKey(Schema.NullOr(Schema.Json))
+})
+const decodeStored = Schema.decodeUnknownEffect(StoredResult)
+
+const encodeResult = ({ failure, result, state }: Driver.TaskResult): Schema.Json =>
+  state === "completed" ? { state, result } : state === "failed" ? { state, failure } : { state }
+
+const decodeResult = (taskId: TaskId, stored: Schema.Json): Effect.Effect<Driver.TaskResult> =>
+  Effect.map(
+    Effect.orDie(decodeStored(stored)),
+    ({ failure, result, state }) => ({ taskId, state, result: result ?? null, failure: failure ?? null })
+  )

@@ -1,0 +1,189 @@
+/**
+ * Claims runs so that none stays claimed by nobody.
+ *
+ * Every claim has a fresh token. What a claim whose answer was lost has claimed is looked up by that token for as long as its
+ * lease can last, and adopted, or handed back when there is no room for it. A claim that is on its way when the worker stops
+ * is waited for, and what it brings is handed back.
+ *
+ * @since 0.1.0
+ */
+import { DateTime, Duration, Effect, Exit, Fiber, Latch, Option, type Scope } from "effect"
+import { SecureRandom } from "effect/crypto"
+import type { Absurd } from "./Absurd.ts"
+import type * as Driver from "./Driver.ts"
+import { DriverError, type NotFound, OutcomeUnknown } from "./Errors.ts"
+import { monotonicMillis } from "./Heartbeat.ts"
+import { ClaimToken, type QueueName } from "./Identifiers.ts"
+import * as Outage from "./Outage.ts"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Claimer {
+  /** Claims up to `limit` runs, starts them, and returns how many there were. None of the tasks in `except`. */
+  readonly claim: (
+    queue: QueueName,
+    limit: number,
+    except: ReadonlyArray<string>
+  ) => Effect.Effect<number, DriverError | NotFound>
+  /** Hands back what claims without an answer may have claimed, as far as the store can be asked. */
+  readonly settle: Effect.Effect<void>
+}
+
+/**
+ * Who works on what is claimed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly lease: Duration.Duration
+  /** Starts a run whose claim was not sent before `claimedAt`, in monotonic milliseconds. Must not fail. */
+  readonly start: (queue: QueueName, claimed: Driver.Claimed, claimedAt: number) => void
+  /** For how many runs there is room. */
+  readonly free: () => number
+  /** Whether a run is worked on already. */
+  readonly tracks: (runId: Driver.Claimed["runId"]) => boolean
+}
+
+/**
+ * Makes a claimer. In the scope it looks for what was claimed without an answer.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function*(
+  absurd: Absurd["Service"],
+  options: Options
+): Effect.fn.Return<Claimer, never, Scope.Scope> {
+  const doubtful = new Map<ClaimToken, Doubt>()
+  const inDoubt = Latch.makeUnsafe(false)
+  const doubt = (token: ClaimToken, queue: QueueName, claimedAt: number) => {
+    doubtful.set(token, { queue, claimedAt })
+    inDoubt.openUnsafe()
+  }
+
+  const claim: Claimer["claim"] = (queue, limit, except) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const token = ClaimToken.make(`${absurd.workerId}:${SecureRandom.uuidV7Unsafe()}`)
+        const claimedAt = yield* monotonicMillis
+        const request = absurd.driver.claim({ queue, token, lease: options.lease, limit, except })
+        const fiber = yield* Effect.forkDetach(Effect.interruptible(request), { startImmediately: true })
+        const answer = yield* restore(Effect.timeoutOption(Fiber.await(fiber), answerLimit)).pipe(
+          Effect.onInterrupt(() =>
+            Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), lastWait), (late) => {
+              if (Option.isSome(late) && Exit.isSuccess(late.value)) return giveBack(absurd, queue, late.value.value)
+              if (Option.isNone(late)) fiber.interruptUnsafe()
+              doubt(token, queue, claimedAt)
+              return Effect.void
+            })
+          )
+        )
+        if (Option.isNone(answer)) {
+          fiber.interruptUnsafe()
+          doubt(token, queue, claimedAt)
+          const cause = new Error(`no answer within ${Duration.format(answerLimit)}`)
+          return yield* new DriverError({ operation: "claim", reason: new OutcomeUnknown({ cause }) })
+        }
+        // From here to the start of the runs nothing can interrupt.
+        if (Exit.isSuccess(answer.value)) {
+          for (const run of answer.value.value) options.start(queue, run, claimedAt)
+          return answer.value.value.length
+        }
+        if (isUnknown(answer.value)) doubt(token, queue, claimedAt)
+        return yield* Effect.failCause(answer.value.cause)
+      })
+    )
+
+  const lookUp = (token: ClaimToken, { queue }: Doubt) =>
+    Outage.answerWithin(absurd.driver.claimedWith({ queue, token }), "claimedWith", lookUpLimit)
+
+  const adopt = Effect.fnUntraced(function*(
+    token: ClaimToken,
+    claim: Doubt,
+    restore: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  ) {
+    const found = yield* restore(Effect.result(lookUp(token, claim)))
+    if (found._tag === "Failure") return absurd.outage.report(found.failure)
+    const now = yield* monotonicMillis
+    const orphans = found.success.filter((run) => !options.tracks(run.runId))
+    const isFresh = now < claim.claimedAt + Duration.toMillis(options.lease) / 2
+    const room = isFresh ? Math.max(0, options.free()) : 0
+    for (const run of orphans.slice(0, room)) options.start(claim.queue, run, claim.claimedAt)
+    yield* giveBack(absurd, claim.queue, orphans.slice(room))
+    // The claim may still be on its way to the store, until the latest time at which its lease can begin.
+    const over = claim.claimedAt + Duration.toMillis(options.lease) + Duration.toMillis(answerLimit)
+    if (now >= over) doubtful.delete(token)
+  })
+
+  yield* Effect.gen(function*() {
+    while (true) {
+      yield* inDoubt.await
+      yield* absurd.outage.up
+      yield* Effect.forEach(
+        [...doubtful],
+        ([token, claim]) => Effect.uninterruptibleMask((restore) => adopt(token, claim, restore)),
+        {
+          discard: true
+        }
+      )
+      if (doubtful.size === 0) inDoubt.closeUnsafe()
+      yield* Effect.sleep("500 millis")
+    }
+  }).pipe(Effect.forkScoped)
+
+  const settle = Effect.suspend(() =>
+    Effect.forEach(
+      [...doubtful],
+      ([token, claim]) =>
+        absurd.outage.persist(lookUp(token, claim)).pipe(
+          Effect.flatMap((runs) => giveBack(absurd, claim.queue, runs.filter((run) => !options.tracks(run.runId)))),
+          Effect.ignore
+        ),
+      { discard: true, concurrency: 4 }
+    )
+  )
+
+  return { claim, settle }
+})
+
+/**
+ * Hands runs back that nobody has begun to work on: due since when they were due before, and so first in their queue again.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const giveBack = (
+  { coalesced, outage }: Absurd["Service"],
+  queue: QueueName,
+  runs: ReadonlyArray<Driver.Claimed>
+): Effect.Effect<void> =>
+  Effect.forEach(
+    runs,
+    ({ claimedAt, runId, token, waited }) =>
+      Effect.ignore(
+        outage.persist(
+          coalesced.release(queue, { runId, token, until: DateTime.subtractDuration(claimedAt, waited) })
+        )
+      ),
+    { discard: true, concurrency: "unbounded" }
+  )
+
+// --- internal
+
+interface Doubt {
+  readonly queue: QueueName
+  readonly claimedAt: number
+}
+
+const answerLimit = Duration.seconds(15)
+const lookUpLimit = Duration.seconds(5)
+/** How long a claim that is on its way is waited for when the worker stops. */
+const lastWait = Duration.seconds(1)
+
+const isUnknown = (exit: Exit.Failure<unknown, DriverError | NotFound>): boolean =>
+  exit.cause.reasons.some((reason) =>
+    reason._tag === "Fail" && reason.error._tag === "DriverError" && reason.error.reason._tag === "OutcomeUnknown"
+  )

@@ -1,0 +1,295 @@
+/**
+ * Executes one claimed run: find its handler, run it, settle how it ended.
+ *
+ * @since 0.1.0
+ */
+import { type Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
+import { Absurd } from "./Absurd.ts"
+import * as Compensation from "./Compensation.ts"
+import * as CurrentRun from "./CurrentRun.ts"
+import type * as Driver from "./Driver.ts"
+import type { DriverError, NotFound } from "./Errors.ts"
+import * as Failure from "./Failure.ts"
+import * as Guardian from "./Guardian.ts"
+import type { Handler } from "./Handlers.ts"
+import * as Hooks from "./Hooks.ts"
+import type { QueueName, RunId, TaskId } from "./Identifiers.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/**
+ * How an execution ended, as far as the store has acknowledged it.
+ *
+ * - `Completed`, `Failed` (with the task's state afterwards), `Suspended`: stored.
+ * - `Lost`, `Cancelled`: nothing was stored.
+ * - `Deferred`: handed back, because this program has no handler for the task or the store refused to work.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Result =
+  | { readonly _tag: "Completed" }
+  | { readonly _tag: "Failed"; readonly final: boolean }
+  | { readonly _tag: "Suspended" }
+  | { readonly _tag: "Lost" }
+  | { readonly _tag: "Cancelled" }
+  | { readonly _tag: "Deferred" }
+
+/**
+ * An execution that has ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Outcome {
+  readonly queue: QueueName
+  /** The name of the task. */
+  readonly task: string
+  readonly taskId: TaskId
+  readonly runId: RunId
+  /** From 1. */
+  readonly attempt: number
+  readonly result: Result
+}
+
+/**
+ * How runs are executed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  readonly queue: QueueName
+  /** How long a checkpoint renews the lease for. */
+  readonly lease: Duration.Duration
+  /** See `CurrentRun.Options`. */
+  readonly stallAfter: Duration.Duration
+  /** Told about each execution once its handler may run, and about its end. */
+  readonly track: (execution: CurrentRun.Execution) => () => void
+}
+
+/**
+ * Executes a claimed run. When it is interrupted, the handler's finalizers run and the run is handed back: claimable at
+ * once, and without having spent an attempt.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const execute = (claimed: Driver.Claimed, options: Options): Effect.Effect<Result, never, Absurd> =>
+  Effect.flatMap(Absurd, (absurd) => {
+    const handler = claimed.name === Compensation.guardian
+      ? Guardian.handler(absurd, options.queue, claimed.name)
+      : absurd.handlers.find(options.queue, claimed.name)
+    return (handler === undefined
+      ? deferUnknown(absurd, claimed, options)
+      : runHandler(absurd, handler, claimed, options))
+      .pipe(Effect.annotateLogs({ task: claimed.name, taskId: claimed.taskId, runId: claimed.runId }))
+  })
+
+// --- internal
+
+type Client = Absurd["Service"]
+
+/** A worker of another version may know the task: it is put back, without an attempt, for 15 to 30 seconds. */
+const deferUnknown = (absurd: Client, claimed: Driver.Claimed, options: Options): Effect.Effect<Result> =>
+  Effect.suspend(() =>
+    absurd.handlers.missed(options.queue, claimed.name) === 1
+      ? Effect.logWarning("No handler for this task in this program; putting its runs back")
+      : Effect.void
+  ).pipe(
+    Effect.andThen(handBack(absurd, claimed, options, unknownDelay(claimed))),
+    Effect.as({ _tag: "Deferred" } as const),
+    (execution) => observed(absurd, claimed, options, execution),
+    Effect.uninterruptible
+  )
+
+/** Within the region that cannot be interrupted, so each end is seen. */
+const observed = (
+  absurd: Client,
+  claimed: Driver.Claimed,
+  options: Options,
+  execution: Effect.Effect<Result>
+): Effect.Effect<Result> =>
+  Effect.tap(Telemetry.running(options.queue, claimed, execution), (result) =>
+    PubSub.publish(absurd.outcomes, {
+      queue: options.queue,
+      task: claimed.name,
+      taskId: claimed.taskId,
+      runId: claimed.runId,
+      attempt: claimed.attempt,
+      result
+    }))
+
+const unknownDelay = (claimed: Driver.Claimed) =>
+  Duration.millis(15_000 + Math.abs(Hash.string(claimed.runId)) % 15_000)
+
+/** What cannot be handed back while its lease holds comes back by itself. */
+const handBack = (
+  absurd: Client,
+  claimed: Driver.Claimed,
+  options: Options,
+  until: Duration.Duration
+): Effect.Effect<void> =>
+  absurd.outage.persist(
+    absurd.coalesced.release(options.queue, { runId: claimed.runId, token: claimed.token, until })
+  ).pipe(
+    Effect.timeoutOption(options.lease),
+    Effect.catch((error: DriverError | NotFound) => Effect.logWarning("Could not hand the run back", error)),
+    Effect.asVoid
+  )
+
+const runHandler = (
+  absurd: Client,
+  handler: Handler,
+  claimed: Driver.Claimed,
+  options: Options
+): Effect.Effect<Result> =>
+  Effect.uninterruptibleMask((restore) =>
+    observed(
+      absurd,
+      claimed,
+      options,
+      Effect.scopedWith((scope) =>
+        Effect.gen(function*() {
+          const execution = yield* Scope.provide(
+            CurrentRun.make({
+              driver: absurd.driver,
+              coalesced: absurd.coalesced,
+              outage: absurd.outage,
+              queue: options.queue,
+              claimed,
+              lease: options.lease,
+              stallAfter: options.stallAfter
+            }),
+            scope
+          )
+          const untrack = options.track(execution)
+          yield* Scope.addFinalizer(scope, Effect.sync(untrack))
+          const ended = yield* Effect.exit(restore(runToEnd(handler, execution)))
+          // Interrupted from outside: the worker shuts down.
+          if (Exit.isFailure(ended)) {
+            yield* handBack(absurd, claimed, options, Duration.zero)
+            return { _tag: "Deferred" } as const
+          }
+          // The work is done, and the store is told so even when the worker shuts down meanwhile.
+          return yield* settle(absurd, handler, execution, ended.value, options)
+        })
+      )
+    )
+  )
+
+type End =
+  | { readonly _tag: "Exited"; readonly exit: Exit.Exit<Schema.Json, unknown> }
+  | CurrentRun.Ending
+
+/** Runs the handler until it exits or the run ends otherwise; its finalizers have run when this returns. */
+const runToEnd = (handler: Handler, execution: CurrentRun.Execution): Effect.Effect<End> =>
+  Effect.gen(function*() {
+    const around = yield* Hooks.Execution
+    const run = Telemetry.waiting(execution.service)
+    const fiber = yield* Effect.forkChild(
+      Effect.scoped(around(handler.execute(execution.claimed.params), run)).pipe(
+        Effect.provideService(CurrentRun.CurrentRun, run),
+        execution.supervise
+      )
+    )
+    const end = yield* Effect.raceFirst(
+      Effect.map(Fiber.await(fiber), (exit): End => ({ _tag: "Exited", exit })),
+      Deferred.await(execution.ended)
+      // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
+    ).pipe(Effect.ensuring(Fiber.interrupt(fiber)))
+    // Whatever the handler made of it, a run that has ended in the store has ended.
+    return Deferred.isDoneUnsafe(execution.ended) ? yield* Deferred.await(execution.ended) : end
+  })
+
+const settle = (
+  absurd: Client,
+  handler: Handler,
+  execution: CurrentRun.Execution,
+  end: End,
+  options: Options
+): Effect.Effect<Result> => {
+  switch (end._tag) {
+    case "Exited":
+      return Exit.match(end.exit, {
+        onSuccess: (result) => complete(absurd, execution, result, options),
+        onFailure: (cause) => fail(absurd, handler, execution, cause, options)
+      })
+    case "Faulted":
+      return refused(absurd, execution.claimed, options, end.error)
+    default:
+      return Effect.succeed(end)
+  }
+}
+
+/**
+ * Tells the store how the run ended, until it answers. When an answer was lost, the repeated request finds that the run is
+ * no longer running; then the run itself says whether it was this claim that ended it.
+ */
+const tell = <A extends { readonly outcome: Driver.Outcome }>(
+  absurd: Client,
+  execution: CurrentRun.Execution,
+  options: Options,
+  request: Effect.Effect<A, DriverError | NotFound>,
+  onStored: (answer: A) => Result
+): Effect.Effect<Result> => {
+  const { queue } = options
+  const { claimed } = execution
+  const { runId, taskId, token } = claimed
+  const readBack = Effect.gen(function*() {
+    const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
+    if (run?.claimedBy !== token) return { _tag: "Lost" } as const
+    if (run.state === "completed") return { _tag: "Completed" } as const
+    if (run.state !== "failed") return { _tag: "Lost" } as const
+    const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
+    return { _tag: "Failed", final: task?.state === "failed" } as const
+  })
+  execution.settling = true
+  return absurd.outage.persist(request).pipe(
+    Effect.flatMap((answer): Effect.Effect<Result, DriverError | NotFound> => {
+      switch (answer.outcome) {
+        case "applied":
+          return Effect.succeed(onStored(answer))
+        case "cancelled":
+          return Effect.succeed({ _tag: "Cancelled" })
+        default:
+          return readBack
+      }
+    }),
+    Effect.catch((error) => refused(absurd, claimed, options, error))
+  )
+}
+
+/** The store works, but not for this run: another attempt of the task would meet the same. */
+const refused = (absurd: Client, claimed: Driver.Claimed, options: Options, error: DriverError | NotFound) =>
+  Effect.logError("The store refused to work for this run; putting it back", error).pipe(
+    Effect.andThen(handBack(absurd, claimed, options, unknownDelay(claimed))),
+    Effect.as({ _tag: "Deferred" } as const)
+  )
+
+const complete = (
+  absurd: Client,
+  execution: CurrentRun.Execution,
+  result: Schema.Json,
+  options: Options
+): Effect.Effect<Result> => {
+  const { runId, token } = execution.claimed
+  const request = Effect.map(
+    absurd.coalesced.complete(options.queue, { runId, token, result }),
+    (outcome) => ({ outcome })
+  )
+  return tell(absurd, execution, options, request, () => ({ _tag: "Completed" }))
+}
+
+const fail = (
+  absurd: Client,
+  handler: Handler,
+  execution: CurrentRun.Execution,
+  cause: Cause.Cause<unknown>,
+  options: Options
+): Effect.Effect<Result> => {
+  const { attempt, elapsed, runId, token } = execution.claimed
+  return Effect.flatMap(handler.onFailure({ cause, attempt, elapsed }), ({ failure, retry }) => {
+    const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
+    return tell(absurd, execution, options, request, ({ state }) => ({ _tag: "Failed", final: state === "failed" }))
+  })
+}

@@ -1,0 +1,138 @@
+/**
+ * Going on when the store cannot be reached.
+ *
+ *     up   --(a request fails for a passing reason)-->  down     one fiber asks the store whether it is back
+ *     down --(the store answers)------------------->    up       everybody who waited goes on
+ *
+ * While the store is away that one fiber is all that tries, soon after the first failure and then less than twice a second;
+ * the log has one line about the beginning and one about the end.
+ *
+ * @since 0.1.0
+ */
+import { Cause, Duration, Effect, Exit, Fiber, FiberSet, Latch, Option, Random, Schedule, type Scope } from "effect"
+import type * as Driver from "./Driver.ts"
+import { DriverError, OutcomeUnknown } from "./Errors.ts"
+
+/**
+ * The way in which one client goes through outages.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Outage {
+  /**
+   * Repeats a request until the store has answered it. The request must be harmless when it is repeated, for its outcome may
+   * be unknown. Fails only with what is no passing trouble.
+   */
+  readonly persist: <A, E, R>(request: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Returns when the store can be reached, as far as is known. */
+  readonly up: Effect.Effect<void>
+  /** Says that a request has failed; anything but passing trouble is ignored. */
+  readonly report: (error: unknown) => void
+}
+
+/**
+ * Whether an error of the infrastructure may pass by itself. What became of the request may be unknown.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isPassing = (error: unknown): error is DriverError =>
+  error instanceof DriverError && (error.isRetryable || error.reason._tag === "OutcomeUnknown")
+
+/**
+ * From half a second to less than two: at most two attempts per second, and soon there when the store is back. Spread, so
+ * that many processes do not return at once.
+ *
+ * @since 0.1.0
+ * @category schedules
+ */
+export const backoff = Schedule.min([Schedule.exponential("625 millis", 1.4), Schedule.spaced("1500 millis")]).pipe(
+  Schedule.jittered
+)
+
+/**
+ * How long a request that should take milliseconds is waited for. It is generous, for the request may have to wait for locks
+ * of somebody's transaction.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const answerLimit = Duration.seconds(30)
+
+/**
+ * The request, or `OutcomeUnknown` when there is no answer after `limit`: a connection may be dead without anybody having
+ * been told. Does not wait for a request that cannot be interrupted.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const answerWithin = <A, E, R>(
+  request: Effect.Effect<A, E, R>,
+  operation: string,
+  limit: Duration.Duration
+): Effect.Effect<A, E | DriverError, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkDetach(Effect.interruptible(request), { startImmediately: true })
+      const exit = yield* restore(Effect.timeoutOption(Fiber.await(fiber), limit)).pipe(
+        Effect.onInterrupt(() => Fiber.interrupt(fiber))
+      )
+      if (Option.isSome(exit)) return yield* exit.value
+      fiber.interruptUnsafe()
+      const cause = new Error(`no answer within ${Duration.format(limit)}`)
+      return yield* new DriverError({ operation, reason: new OutcomeUnknown({ cause }) })
+    })
+  )
+
+/**
+ * Starts up. Its fiber lives in the scope.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function*(
+  driver: Driver.Driver["Service"]
+): Effect.fn.Return<Outage, never, Scope.Scope> {
+  const fork = yield* FiberSet.makeRuntime<never>()
+  const latch = Latch.makeUnsafe(true)
+  const ask = answerWithin(driver.listQueues, "listQueues", Duration.seconds(5))
+
+  const recover = (error: DriverError) =>
+    Effect.gen(function*() {
+      // Mostly it was one connection or one lock, and the store answers at once.
+      const atOnce = yield* Effect.exit(ask)
+      if (!isAnswer(atOnce)) {
+        yield* Effect.logWarning("The store cannot be reached; trying again until it answers", error)
+        yield* Effect.repeat(Effect.exit(ask), { schedule: backoff, until: isAnswer })
+        yield* Effect.logInfo("The store answers again")
+      }
+      latch.openUnsafe()
+    })
+
+  const report = (error: unknown) => {
+    if (!isPassing(error) || !latch.closeUnsafe()) return
+    fork(recover(error))
+  }
+
+  const persist: Outage["persist"] = (request) =>
+    Effect.gen(function*() {
+      for (let failures = 1;; failures++) {
+        yield* latch.await
+        const result = yield* Effect.result(request)
+        if (result._tag === "Success") return result.success
+        if (!isPassing(result.failure)) return yield* Effect.fail(result.failure)
+        report(result.failure)
+        // A store that answers others, but not this, is not asked without a pause.
+        if (failures > 1) yield* Effect.sleep(Duration.millis(500 + 200 * Math.min(failures, 5) * (yield* Random.next)))
+      }
+    })
+
+  return { persist, up: latch.await, report }
+})
+
+// --- internal
+
+/** A refusal is an answer, too. */
+const isAnswer = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isSuccess(exit) || !exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && isPassing(reason.error))

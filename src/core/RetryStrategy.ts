@@ -1,0 +1,135 @@
+/**
+ * Retry strategies that are stored with a task, so that workers in every language understand them.
+ *
+ * A task may also be given any `Schedule`, which only this library understands; see `Task.make`.
+ *
+ * @since 0.1.0
+ */
+import { Duration, Effect, Schema } from "effect"
+import { InvalidInput } from "./Errors.ts"
+
+/**
+ * How long a failed task waits before its next attempt, in the form of the wire: whole or fractional seconds.
+ *
+ * - `none`: no wait.
+ * - `fixed`: always `base_seconds`.
+ * - `exponential`: `base_seconds * factor ^ (attempt - 1)`, at most `max_seconds`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const RetryStrategy = Schema.Union([
+  Schema.Struct({ kind: Schema.Literal("none") }),
+  Schema.Struct({ kind: Schema.Literal("fixed"), base_seconds: Schema.Finite }),
+  Schema.Struct({
+    kind: Schema.Literal("exponential"),
+    base_seconds: Schema.Finite,
+    factor: Schema.Finite,
+    max_seconds: Schema.optionalKey(Schema.Finite)
+  })
+])
+/** @since 0.1.0 */
+export type RetryStrategy = typeof RetryStrategy.Type
+
+/**
+ * The longest delay that is ever stored: ten years. Longer ones are cut, so that no retry time overflows.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const maxDelay: Duration.Duration = Duration.days(3650)
+
+/**
+ * Retries at once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const none: RetryStrategy = { kind: "none" }
+
+/**
+ * Retries after `base`, each time.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fixed = (base: Duration.Input): RetryStrategy => ({ kind: "fixed", base_seconds: seconds(base) })
+
+/**
+ * Retries after `base`, then `base * factor`, then `base * factor ^ 2`, and so on up to `max`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const exponential = (options?: {
+  /** The first delay; 30 seconds by default. */
+  readonly base?: Duration.Input | undefined
+  /** How much longer each delay is than the one before it; 2 by default. */
+  readonly factor?: number | undefined
+  /** The longest delay; none by default (but see {@link maxDelay}). */
+  readonly max?: Duration.Input | undefined
+}): RetryStrategy => ({
+  kind: "exponential",
+  base_seconds: seconds(options?.base ?? "30 seconds"),
+  factor: options?.factor ?? 2,
+  ...(options?.max === undefined ? {} : { max_seconds: seconds(options.max) })
+})
+
+/**
+ * What a task gets that names no strategy: exponential from one second to an hour.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const standard: RetryStrategy = exponential({ base: "1 second", factor: 2, max: "1 hour" })
+
+/**
+ * The delay before the attempt that follows `attempt` (the first attempt is 1). This is the arithmetic of the store.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const delayAfter = (strategy: RetryStrategy, attempt: number): Duration.Duration => {
+  switch (strategy.kind) {
+    case "none":
+      return Duration.zero
+    case "fixed":
+      return clamp(strategy.base_seconds)
+    case "exponential": {
+      // Nothing times a power that overflowed would be no number.
+      const grown = strategy.base_seconds === 0 ? 0 : strategy.base_seconds * strategy.factor ** (attempt - 1)
+      return clamp(Math.min(grown, strategy.max_seconds ?? Infinity))
+    }
+  }
+}
+
+/**
+ * The strategy unchanged, or `InvalidInput` when one of its numbers is negative, not finite, or above ten years.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const validate = (strategy: RetryStrategy): Effect.Effect<RetryStrategy, InvalidInput> => {
+  const problem = (field: string, value: number | undefined, limit: number) =>
+    value === undefined || (value >= 0 && value <= limit)
+      ? undefined
+      : new InvalidInput({ field: `retry.${field}`, problem: `${value} must be from 0 to ${limit}` })
+  const limit = Duration.toSeconds(maxDelay)
+  const found = strategy.kind === "none"
+    ? undefined
+    : problem("base", strategy.base_seconds, limit) ?? (strategy.kind === "fixed"
+      ? undefined
+      : problem("factor", strategy.factor, 1e6) ?? problem("max", strategy.max_seconds, limit))
+  return found === undefined ? Effect.succeed(strategy) : Effect.fail(found)
+}
+
+// --- internal
+
+// Declared as functions because constants above need them while the module loads.
+function seconds(input: Duration.Input): number {
+  return Duration.toSeconds(Duration.fromInputUnsafe(input))
+}
+
+function clamp(value: number): Duration.Duration {
+  return Number.isFinite(value) ? Duration.min(Duration.seconds(Math.max(0, value)), maxDelay) : maxDelay
+}

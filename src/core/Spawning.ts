@@ -1,0 +1,212 @@
+/**
+ * Spawning tasks by name, with params that are JSON already: for tools, and for tasks whose definition is elsewhere.
+ *
+ * @since 0.1.0
+ */
+import { DateTime, type Duration, Effect, type Schema } from "effect"
+import { Absurd, resolveQueue } from "./Absurd.ts"
+import * as CancellationPolicy from "./CancellationPolicy.ts"
+import type * as Driver from "./Driver.ts"
+import { Headers } from "./Driver.ts"
+import type { DriverError, IdempotencyConflict, InvalidInput, NotFound } from "./Errors.ts"
+import * as Hooks from "./Hooks.ts"
+import { IdempotencyKey, type QueueName, TaskName } from "./Identifiers.ts"
+import * as Input from "./Input.ts"
+import * as RetryStrategy from "./RetryStrategy.ts"
+import * as Stored from "./Stored.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/**
+ * The header that carries the id of the workflow run a task belongs to.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const workflowRunHeader = "workflowRunId"
+
+/**
+ * Why nothing was spawned.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SpawnError = InvalidInput | NotFound | IdempotencyConflict | DriverError
+
+/**
+ * What a spawn may say beside name and params.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SpawnOptions {
+  /** At most one task of the queue has this key; spawning again returns it. None by default. */
+  readonly idempotencyKey?: string | undefined
+  /** Starts the task so long after now, or at that time. At once by default. */
+  readonly delay?: Duration.Input | DateTime.DateTime | undefined
+  /** Travels with the task to its handler; JSON. */
+  readonly headers?: { readonly [key: string]: Schema.Json } | undefined
+  /** How often the task is tried at most, from 1 to 1,000,000; 5 by default. */
+  readonly maxAttempts?: number | undefined
+  /** Exponential from one second to an hour by default. */
+  readonly retryStrategy?: RetryStrategy.RetryStrategy | undefined
+  /** Limits after which the store cancels the task; none by default. */
+  readonly cancellation?: CancellationPolicy.Options | undefined
+  /** The workflow run that the task belongs to; travels in the headers. */
+  readonly workflowRunId?: string | undefined
+}
+
+/**
+ * What a spawn answers.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Spawned extends Driver.Spawned {
+  /** As asked for, else the id of the first run. */
+  readonly workflowRunId: string
+}
+
+/**
+ * Spawns a task.
+ *
+ * @since 0.1.0
+ * @category operations
+ */
+export const spawnTask = Effect.fnUntraced(function*(
+  name: string,
+  params: Schema.Json,
+  options: SpawnOptions & { readonly queue?: string | undefined } = {}
+): Effect.fn.Return<Spawned, SpawnError, Absurd> {
+  const { coalesced } = yield* Absurd
+  const queue: QueueName = yield* resolveQueue(options.queue)
+  const item = yield* prepare(name, yield* Stored.normalize("params", params), options)
+  const [spawned] = yield* send(queue, [item], ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one]))
+  return { ...spawned!, workflowRunId: options.workflowRunId ?? spawned!.runId }
+})
+
+/**
+ * Spawns many tasks in one round trip: all or, when it fails, none.
+ *
+ * @since 0.1.0
+ * @category operations
+ */
+export const spawnTasks = Effect.fnUntraced(function*(
+  tasks: Iterable<SpawnOptions & { readonly name: string; readonly params: Schema.Json }>,
+  options: { readonly queue?: string | undefined } = {}
+): Effect.fn.Return<ReadonlyArray<Spawned>, SpawnError, Absurd> {
+  const { driver } = yield* Absurd
+  const queue = yield* resolveQueue(options.queue)
+  const all = [...tasks]
+  const items = yield* Effect.forEach(
+    all,
+    (task) => Effect.flatMap(Stored.normalize("params", task.params), (params) => prepare(task.name, params, task))
+  )
+  if (items.length === 0) return []
+  const spawned = yield* send(queue, items, (tasks) => driver.spawn({ queue, tasks }))
+  return spawned.map((one, index) => ({ ...one, workflowRunId: all[index]!.workflowRunId ?? one.runId }))
+})
+
+/**
+ * Spawns a task that is retried with growing delays: three attempts, 30 seconds doubling, unless `options` say otherwise.
+ *
+ * @since 0.1.0
+ * @category operations
+ */
+export const spawnRetryTask = (
+  name: string,
+  params: Schema.Json,
+  options: Omit<SpawnOptions, "retryStrategy"> & {
+    readonly queue?: string | undefined
+    /** `exponential` by default. */
+    readonly kind?: "fixed" | "exponential" | undefined
+    /** The first delay; 30 seconds by default. */
+    readonly base?: Duration.Input | undefined
+    /** 2 by default; of no meaning for `fixed`. */
+    readonly factor?: number | undefined
+    /** The longest delay; none by default, and of no meaning for `fixed`. */
+    readonly max?: Duration.Input | undefined
+  } = {}
+): Effect.Effect<Spawned, SpawnError, Absurd> =>
+  spawnTask(name, params, {
+    ...options,
+    maxAttempts: options.maxAttempts ?? 3,
+    retryStrategy: options.kind === "fixed"
+      ? RetryStrategy.fixed(options.base ?? "30 seconds")
+      : RetryStrategy.exponential({ base: options.base, factor: options.factor, max: options.max })
+  })
+
+/**
+ * Spawns a task that the store cancels when it has waited or worked for too long.
+ *
+ * @since 0.1.0
+ * @category operations
+ */
+export const spawnCancellableTask = (
+  name: string,
+  params: Schema.Json,
+  options: Omit<SpawnOptions, "cancellation"> & CancellationPolicy.Options & {
+    readonly queue?: string | undefined
+  } = {}
+): Effect.Effect<Spawned, SpawnError, Absurd> =>
+  spawnTask(name, params, {
+    ...options,
+    cancellation: { maxDelay: options.maxDelay, maxDuration: options.maxDuration }
+  })
+
+/**
+ * Checks everything that a spawn would store. The params must be in normal form already.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const prepare = Effect.fnUntraced(function*(
+  name: string,
+  params: Schema.Json,
+  options: SpawnOptions
+): Effect.fn.Return<Driver.SpawnItem, InvalidInput> {
+  const { cancellation, delay, idempotencyKey } = options
+  return {
+    name: yield* checkTaskName(name),
+    params,
+    headers: yield* prepareHeaders(options),
+    retryStrategy: yield* RetryStrategy.validate(options.retryStrategy ?? RetryStrategy.standard),
+    maxAttempts: yield* Input.integer("maxAttempts", options.maxAttempts ?? 5, { minimum: 1, maximum: 1_000_000 }),
+    cancellation: cancellation === undefined ? null : yield* CancellationPolicy.make(cancellation),
+    idempotencyKey: idempotencyKey === undefined ? null : yield* checkKey(idempotencyKey),
+    delay: delay === undefined
+      ? null
+      : DateTime.isDateTime(delay)
+      ? DateTime.toUtc(delay)
+      : yield* Input.duration("delay", delay)
+  }
+})
+
+/**
+ * Sends tasks to the store, through the program's hooks, and with the trace that they belong to.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const send = (
+  queue: QueueName,
+  tasks: ReadonlyArray<Driver.SpawnItem>,
+  request: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, SpawnError>
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, SpawnError> =>
+  Telemetry.spawning(
+    queue,
+    tasks,
+    (tasks, inject) =>
+      Effect.flatMap(Hooks.Spawn, (around) => around({ queue, tasks }, (tasks) => request(tasks.map(inject))))
+  )
+
+// --- internal
+
+const checkTaskName = Input.check("task", TaskName)
+const checkKey = Input.check("idempotencyKey", IdempotencyKey)
+const checkHeaders = Input.check("headers", Headers)
+
+const prepareHeaders = ({ headers, workflowRunId }: SpawnOptions) => {
+  if (headers === undefined && workflowRunId === undefined) return Effect.succeed(null)
+  const all = workflowRunId === undefined ? headers : { ...headers, [workflowRunHeader]: workflowRunId }
+  return Effect.flatMap(Stored.normalize("headers", all), checkHeaders)
+}

@@ -1,0 +1,326 @@
+/**
+ * Definitions of tasks: a name, the schemas of what goes in and comes out, and the policies under which it runs.
+ *
+ * A definition is data. Producers spawn from it without loading the handler; `toLayer` gives it one.
+ *
+ * @since 0.1.0
+ */
+import { Cause, Context, type Duration, Effect, Layer, Pipeable, Schedule, Schema, Scope } from "effect"
+import { Absurd, resolveQueue } from "./Absurd.ts"
+import type * as CancellationPolicy from "./CancellationPolicy.ts"
+import * as Child from "./Child.ts"
+import type { CurrentRun } from "./CurrentRun.ts"
+import type * as Driver from "./Driver.ts"
+import { type InvalidInput, InvalidUse, type Unhandled } from "./Errors.ts"
+import * as Failure from "./Failure.ts"
+import type { Handler } from "./Handlers.ts"
+import { type QueueName, TaskId } from "./Identifiers.ts"
+import * as Input from "./Input.ts"
+import * as RetryPolicy from "./RetryPolicy.ts"
+import * as RetryStrategy from "./RetryStrategy.ts"
+import * as Spawning from "./Spawning.ts"
+import * as Stored from "./Stored.ts"
+import * as TaskHandle from "./TaskHandle.ts"
+
+const TypeId = "~effect-absurd/core/Task"
+
+/**
+ * What one spawn may say beside the params. What is absent comes from the definition.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SpawnOptions = Omit<Spawning.SpawnOptions, "retryStrategy">
+
+/**
+ * The handle of a task with what its spawn answered.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SpawnedTask<S extends Schema.Constraint, E extends Schema.Constraint>
+  extends TaskHandle.TaskHandle<S, E>
+{
+  /** The task's newest run. */
+  readonly runId: Driver.Spawned["runId"]
+  /** The number of that run, from 1. */
+  readonly attempt: number
+  /** False when a task with the idempotency key existed already. */
+  readonly created: boolean
+}
+
+/**
+ * A definition of a task.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Task<
+  Name extends string,
+  P extends Schema.Constraint,
+  S extends Schema.Constraint = Schema.Void,
+  E extends Schema.Constraint = Schema.Never
+> extends Pipeable.Pipeable {
+  readonly [TypeId]: typeof TypeId
+  readonly name: Name
+  readonly params: P
+  readonly success: S
+  readonly error: E
+
+  /**
+   * Stores the task; it is durable when this returns, and starts when a worker of its queue is free.
+   *
+   * Within another task it is a step of that task: done once over all its executions. Children of one name that are spawned
+   * at the same time need branches of their own (`Step.scoped`), or `spawnMany`.
+   */
+  readonly spawn: (
+    params: P["Type"],
+    options?: SpawnOptions
+  ) => Effect.Effect<SpawnedTask<S, E>, Spawning.SpawnError, Absurd | P["EncodingServices"]>
+
+  /** Stores many tasks in one round trip: all of them or, when it fails, none. */
+  readonly spawnMany: (
+    params: Iterable<P["Type"]>,
+    options?: Omit<SpawnOptions, "idempotencyKey">
+  ) => Effect.Effect<ReadonlyArray<SpawnedTask<S, E>>, Spawning.SpawnError, Absurd | P["EncodingServices"]>
+
+  /** What a spawn would store, and where; for what spawns the task at some other time. */
+  readonly prepare: (
+    params: P["Type"],
+    options?: SpawnOptions
+  ) => Effect.Effect<
+    { readonly queue: QueueName; readonly item: Driver.SpawnItem },
+    InvalidInput,
+    Absurd | P["EncodingServices"]
+  >
+
+  /** The handle of a task that was spawned earlier or elsewhere. */
+  readonly handle: (taskId: string) => Effect.Effect<TaskHandle.TaskHandle<S, E>, InvalidInput, Absurd>
+
+  /**
+   * Gives the task its handler, for the workers of this program. A handler may fail with the task's error, or leave the
+   * library's own errors unhandled; any other error does not compile.
+   */
+  readonly toLayer: <R = never>(
+    handler: (params: P["Type"]) => Effect.Effect<S["Type"], E["Type"] | Unhandled, R>
+  ) => Layer.Layer<
+    never,
+    InvalidInput,
+    | Absurd
+    | Exclude<R, CurrentRun | Scope.Scope>
+    | P["DecodingServices"]
+    | S["EncodingServices"]
+    | E["EncodingServices"]
+  >
+}
+
+/**
+ * How a task is defined.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<
+  P extends Schema.Struct.Fields | Schema.Constraint,
+  S extends Schema.Constraint,
+  E extends Schema.Constraint
+> {
+  /** The schema of the params, or the fields of a struct. */
+  readonly params: P
+  /** The schema of the result; `Schema.Void` by default. */
+  readonly success?: S | undefined
+  /** The schema of the typed errors that reach whoever waits for the task; none by default. */
+  readonly error?: E | undefined
+  /** The queue; the client's own by default. */
+  readonly queue?: string | undefined
+  /** Exponential from one second to an hour by default. A `Schedule` is evaluated by the worker. */
+  readonly retry?: RetryPolicy.RetryPolicy<NoInfer<E["Type"]>> | undefined
+  /** Errors for which there is no other attempt. None by default. */
+  readonly isFinal?: ((error: NoInfer<E["Type"]>) => boolean) | undefined
+  /**
+   * When the next attempt starts for this error, counted from the failure; at most ten years. Undefined leaves it to
+   * `retry`. It does not make more attempts than there are: see `maxAttempts`. None by default.
+   */
+  readonly retryAfter?: ((error: NoInfer<E["Type"]>) => Duration.Input | undefined) | undefined
+  /** How often the task is tried at most, from 1 to 1,000,000; 5 by default, 20 with a `Schedule`. */
+  readonly maxAttempts?: number | undefined
+  /** Limits after which the store cancels the task; none by default. */
+  readonly cancellation?: CancellationPolicy.Options | undefined
+  /** Derives the idempotency key of each spawn from its params. */
+  readonly idempotencyKey?: ((params: ParamsSchema<P>["Type"]) => string) | undefined
+}
+
+/**
+ * The schema that a `params` option stands for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ParamsSchema<P> = P extends Schema.Constraint ? P
+  : P extends Schema.Struct.Fields ? Schema.Struct<P>
+  : never
+
+/**
+ * Defines a task.
+ *
+ * ```ts
+ * import { Schedule, Schema } from "effect"
+ * import { Task } from "effect-absurd"
+ *
+ * const Welcome = Task.make("welcome", {
+ *   params: { email: Schema.String },
+ *   retry: Schedule.exponential("1 second"),
+ *   idempotencyKey: ({ email }) => email
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <
+  const Name extends string,
+  const P extends Schema.Struct.Fields | Schema.Constraint,
+  S extends Schema.Constraint = Schema.Void,
+  E extends Schema.Constraint = Schema.Never
+>(
+  name: Name,
+  options: Options<P, S, E>
+): Task<Name, ParamsSchema<P>, S, E> => {
+  type Params = ParamsSchema<P>
+  const params = (Schema.isSchema(options.params)
+    ? options.params
+    : Schema.Struct(options.params as Schema.Struct.Fields)) as unknown as Params
+  const success = (options.success ?? Schema.Void) as S
+  const error = (options.error ?? Schema.Never) as E
+  const codecs = {
+    params: Stored.codec<Params>(`params of task "${name}"`, params),
+    success: Stored.codec<S>(`result of task "${name}"`, success),
+    error: Stored.codec<E>(`error of task "${name}"`, error)
+  }
+  const policy = options.retry ?? RetryStrategy.standard
+  const prepare = prepareSpawn(name, codecs.params, options as Defaults<Params["Type"]>, policy)
+  const toSpawned = (queue: QueueName, spawned: Driver.Spawned): SpawnedTask<S, E> => ({
+    ...TaskHandle.make<S, E>(codecs, queue, spawned.taskId),
+    runId: spawned.runId,
+    attempt: spawned.attempt,
+    created: spawned.created
+  })
+
+  return {
+    ...Pipeable.Prototype,
+    [TypeId]: TypeId,
+    name,
+    params,
+    success,
+    error,
+    spawn: Effect.fnUntraced(function*(value: Params["Type"], spawnOptions?: SpawnOptions) {
+      const { coalesced } = yield* Absurd
+      const queue = yield* resolveQueue(options.queue)
+      const item = yield* prepare(value, spawnOptions)
+      const [spawned] = yield* Child.spawn(
+        [item],
+        (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one]))
+      )
+      return toSpawned(queue, spawned!)
+    }),
+    spawnMany: Effect.fnUntraced(function*(values: Iterable<Params["Type"]>, spawnOptions?: SpawnOptions) {
+      const { driver } = yield* Absurd
+      const queue = yield* resolveQueue(options.queue)
+      const tasks = yield* Effect.forEach(values, (value) => prepare(value, spawnOptions))
+      if (tasks.length === 0) return []
+      const spawned = yield* Child.spawn(
+        tasks,
+        (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks }))
+      )
+      return spawned.map((one) => toSpawned(queue, one))
+    }),
+    prepare: (value, spawnOptions) =>
+      Effect.all({ queue: resolveQueue(options.queue), item: prepare(value, spawnOptions) }),
+    handle: (taskId) =>
+      Effect.all([resolveQueue(options.queue), checkTaskId(taskId)]).pipe(
+        Effect.map(([queue, id]) => TaskHandle.make<S, E>(codecs, queue, id))
+      ),
+    toLayer: <R>(handler: (params: Params["Type"]) => Effect.Effect<S["Type"], E["Type"] | Unhandled, R>) =>
+      Layer.effectDiscard(Effect.gen(function*() {
+        const { handlers } = yield* Absurd
+        const queue = yield* resolveQueue(options.queue)
+        // Not the layer's own scope: a handler's finalizers belong to its run.
+        const context = Context.omit(Scope.Scope)(
+          yield* Effect.context<
+            | Exclude<R, CurrentRun | Scope.Scope>
+            | Params["DecodingServices"]
+            | S["EncodingServices"]
+            | E["EncodingServices"]
+          >()
+        )
+        const remove = handlers.register({
+          task: name,
+          queue,
+          execute: (stored) =>
+            codecs.params.decode(stored).pipe(
+              Effect.flatMap(handler),
+              Effect.flatMap(codecs.success.encode),
+              Effect.provideContext(context)
+            ) as Effect.Effect<Schema.Json, unknown, CurrentRun | Scope.Scope>,
+          onFailure: (failed) =>
+            settleFailure(failed, codecs.error, policy as RetryPolicy.RetryPolicy<E["Type"]>, options).pipe(
+              Effect.provideContext(context)
+            ) as ReturnType<Handler["onFailure"]>
+        })
+        yield* Effect.addFinalizer(() => Effect.sync(remove))
+      }))
+  }
+}
+
+// --- internal
+
+const checkTaskId = Input.check("taskId", TaskId)
+
+type Defaults<A> = Pick<SpawnOptions, "maxAttempts" | "cancellation"> & {
+  readonly idempotencyKey?: ((params: A) => string) | undefined
+}
+
+/** What a spawn stores: its own options over those of the definition. */
+const prepareSpawn = <A, RD, RE>(
+  name: string,
+  codec: Stored.Codec<A, RD, RE>,
+  defaults: Defaults<A>,
+  policy: RetryPolicy.RetryPolicy<never>
+) =>
+(value: A, options: SpawnOptions = {}): Effect.Effect<Driver.SpawnItem, InvalidInput, RE> =>
+  Effect.flatMap(codec.encode(value), (params) =>
+    Spawning.prepare(name, params, {
+      ...options,
+      retryStrategy: RetryPolicy.stored(policy),
+      idempotencyKey: options.idempotencyKey ?? defaults.idempotencyKey?.(value),
+      cancellation: options.cancellation ?? defaults.cancellation,
+      maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? (Schedule.isSchedule(policy) ? 20 : 5)
+    }))
+
+const settleFailure = Effect.fnUntraced(function*<E, RD, RE>(
+  failed: { readonly cause: Cause.Cause<unknown>; readonly attempt: number; readonly elapsed: Duration.Duration },
+  codec: Stored.Codec<E, RD, RE>,
+  policy: RetryPolicy.RetryPolicy<E>,
+  { isFinal, retryAfter }: {
+    readonly isFinal?: ((error: E) => boolean) | undefined
+    readonly retryAfter?: ((error: E) => Duration.Input | undefined) | undefined
+  }
+) {
+  const failure = yield* Failure.fromCause(failed.cause as Cause.Cause<E>, codec)
+  const error = failure.error === undefined
+    ? undefined
+    : failed.cause.reasons.find(Cause.isFailReason)?.error as E | undefined
+  const misused = failed.cause.reasons.some((reason) =>
+    Cause.isDieReason(reason) && reason.defect instanceof InvalidUse
+  )
+  const final = misused || (error !== undefined && isFinal?.(error) === true)
+  const asked = error === undefined ? undefined : retryAfter?.(error)
+  return {
+    failure,
+    retry: final
+      ? { _tag: "Never" } as const
+      : asked !== undefined
+      ? { _tag: "After", delay: RetryPolicy.limit(asked) } as const
+      : yield* RetryPolicy.decide(policy, { attempt: failed.attempt, elapsed: failed.elapsed, error })
+  }
+})

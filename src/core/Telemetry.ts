@@ -1,0 +1,315 @@
+/**
+ * What can be seen of tasks from outside: spans, metrics and annotations of logs. They carry names, ids and numbers, and
+ * never what is stored: no params, headers, results, payloads, or messages of errors.
+ *
+ * The names, units and attributes are listed in `docs/telemetry.md`, and stay as they are.
+ *
+ * @since 0.1.0
+ */
+import { Cause, Clock, type Duration, Effect, Exit, Metric, Option, Tracer } from "effect"
+import type { CurrentRun } from "./CurrentRun.ts"
+import type * as Driver from "./Driver.ts"
+import type { CheckpointName, QueueName } from "./Identifiers.ts"
+
+/**
+ * The header that carries the span of a task's spawn, in the format of W3C Trace Context.
+ *
+ * @since 0.1.0
+ * @category headers
+ */
+export const traceparentHeader = "traceparent"
+
+// --- metrics
+
+/**
+ * Executions that have ended, by `queue`, `task` and `outcome`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const runs = Metric.counter("absurd_runs", { description: "Executions that have ended", incremental: true })
+
+/**
+ * How long executions took, in milliseconds, by `queue`, `task` and `outcome`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const runDuration = Metric.timer("absurd_run_duration", { description: "How long executions took" })
+
+/**
+ * How long runs were due before they were claimed, in milliseconds, by `queue` and `task`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const claimLatency = Metric.timer("absurd_claim_latency", {
+  description: "How long runs were due before they were claimed"
+})
+
+/**
+ * Executions that were given up because their claim did not hold any more, by `queue` and `task`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const lostLeases = Metric.counter("absurd_lost_leases", {
+  description: "Executions whose claim did not hold any more",
+  incremental: true
+})
+
+/**
+ * Steps that were executed, by `queue`, `task` and `outcome` (`success`, `failure`, `interrupted`). What an earlier
+ * execution had stored is not counted.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const steps = Metric.counter("absurd_steps", { description: "Steps that were executed", incremental: true })
+
+/**
+ * How many requests travelled to the store together, by `operation`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const batchSize = Metric.histogram("absurd_batch_size", {
+  description: "Requests that travelled to the store together",
+  boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 10 })
+})
+
+/**
+ * Runs of a queue, by `queue` and `state`: `due`, `later`, `running`. See `Telemetry.layerQueues`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const queueDepth = Metric.gauge("absurd_queue_depth", { description: "Runs of a queue" })
+
+/**
+ * For how long the run of a queue that has waited longest is due, in milliseconds, by `queue`; 0 when none is. See
+ * `Telemetry.layerQueues`.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export const oldestDue = Metric.gauge("absurd_oldest_due", {
+  description: "For how long the oldest due run has waited",
+  attributes: { time_unit: "milliseconds" }
+})
+
+/**
+ * What the outcome of an execution is called in attributes: its tag in lower case, but `retried` for a failure after which
+ * the task is tried again.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const outcomeName = (result: { readonly _tag: string; readonly final?: boolean }): string =>
+  result._tag === "Failed" && result.final === false ? "retried" : result._tag.toLowerCase()
+
+// --- spans
+
+/**
+ * Runs an effect in a span that ends without what the effect returns or fails with: of an error it gets the tag or name.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withSpan = <A, E, R>(
+  name: string,
+  options: Tracer.SpanOptionsNoTrace,
+  evaluate: (span: Tracer.Span) => Effect.Effect<A, E, R>,
+  outline: (exit: Exit.Exit<A, E>) => Exit.Exit<unknown, unknown> = outlineOf
+): Effect.Effect<A, E, R> =>
+  Effect.useSpan(
+    name,
+    options,
+    (span) =>
+      (Effect.provideService(evaluate(span), Tracer.ParentSpan, span) as Effect.Effect<A, E, R>).pipe(
+        Effect.onExit((exit) => Effect.map(Clock.currentTimeNanos, (now) => span.end(now, outline(exit))))
+      )
+  )
+
+/**
+ * Sends tasks to the store in the span `absurd.spawn`. Within a trace, each of them gets the span into its headers, unless
+ * it has a `traceparent` already.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const spawning = <E, R>(
+  queue: QueueName,
+  tasks: ReadonlyArray<Driver.SpawnItem>,
+  send: (
+    tasks: ReadonlyArray<Driver.SpawnItem>,
+    inject: (task: Driver.SpawnItem) => Driver.SpawnItem
+  ) => Effect.Effect<ReadonlyArray<Driver.Spawned>, E, R>
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, E, R> =>
+  Effect.flatMap(isTraced, (traced) =>
+    withSpan("absurd.spawn", {
+      kind: "producer",
+      attributes: { "absurd.queue": queue, "absurd.task": tasks[0]?.name, "absurd.tasks": tasks.length }
+    }, (span) =>
+      Effect.tap(
+        send(tasks, traced ? (task) => inject(task, span) : (task) => task),
+        ([first, ...others]) =>
+          Effect.sync(() => {
+            if (first === undefined || others.length > 0) return
+            span.attribute("absurd.task_id", first.taskId)
+            span.attribute("absurd.run_id", first.runId)
+            span.attribute("absurd.created", first.created)
+          })
+      )))
+
+/**
+ * Executes a claimed run in the span `absurd.run`: within the trace of its `traceparent`, else in a trace of its own. Logs
+ * tell what they belong to, and metrics what came of it.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const running = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+  queue: QueueName,
+  claimed: Driver.Claimed,
+  execution: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const labels = { queue, task: claimed.name }
+  const traced = withSpan(
+    "absurd.run",
+    { ...originOf(claimed), kind: "consumer", links: [taskLink(claimed)], attributes: attributesOf(queue, claimed) },
+    (span) =>
+      Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
+    (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
+  )
+  const measured = Effect.flatMap(Effect.timed(traced), ([duration, result]) => {
+    const outcome = { ...labels, outcome: outcomeName(result) }
+    return Effect.as(
+      Effect.all([
+        Metric.update(Metric.withAttributes(runs, outcome), 1),
+        Metric.update(Metric.withAttributes(runDuration, outcome), duration),
+        result._tag === "Lost" ? Metric.update(Metric.withAttributes(lostLeases, labels), 1) : Effect.void
+      ], { discard: true }),
+      result
+    )
+  })
+  return Effect.andThen(recordWaited(labels, claimed.waited), measured).pipe(
+    Effect.annotateLogs({
+      task: claimed.name,
+      taskId: claimed.taskId,
+      runId: claimed.runId,
+      attempt: claimed.attempt
+    })
+  )
+}
+
+/**
+ * Runs a step in the span `absurd.step`, and counts it, unless it is `replayed`: what an earlier execution has stored.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const stepping = <A, E, R>(
+  run: CurrentRun["Service"],
+  step: CheckpointName,
+  replayed: boolean,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const traced = withSpan("absurd.step", {
+    attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
+  }, () => Effect.annotateLogs(effect, { step }))
+  return replayed ? traced : Effect.onExit(traced, (exit) => {
+    const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
+    return Metric.update(Metric.withAttributes(steps, { queue: run.queue, task: run.task, outcome }), 1)
+  })
+}
+
+/**
+ * The run with spans for its waits: `absurd.sleep` for timers, `absurd.wait` for events and tasks. A wait that the run is
+ * suspended for ends interrupted; the execution that goes on has one of its own, with `absurd.replayed`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const waiting = (run: CurrentRun["Service"]): CurrentRun["Service"] => ({
+  ...run,
+  wait: (wait) =>
+    withSpan(wait._tag === "Timer" ? "absurd.sleep" : "absurd.wait", {
+      attributes: {
+        ...identityOf(run),
+        "absurd.step": wait.step,
+        "absurd.replayed": run.recall(wait.step) !== undefined,
+        ...(wait._tag === "Event" ? { "absurd.event": wait.event } : {})
+      }
+    }, () => run.wait(wait))
+})
+
+// --- internal
+
+/** Whether there is a trace to go on with: the caller's span, or a tracer that records the spawn itself. */
+const isTraced = Effect.withFiber((fiber) => {
+  if (fiber.getRef(Tracer.DisablePropagation)) return Effect.succeed(false)
+  return Effect.map(
+    Effect.serviceOption(Tracer.ParentSpan),
+    (parent) => Option.isSome(parent) || fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer
+  )
+})
+
+const inject = (task: Driver.SpawnItem, span: Tracer.Span): Driver.SpawnItem => {
+  if (task.headers?.[traceparentHeader] !== undefined) return task
+  const traceparent = `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
+  return { ...task, headers: { ...task.headers, [traceparentHeader]: traceparent } }
+}
+
+const traceparentPattern = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/
+
+/** Whoever wrote the header, what is not a trace context is not followed. */
+const originOf = ({ headers }: Driver.Claimed): Tracer.SpanOptionsNoTrace => {
+  const traceparent = headers?.[traceparentHeader]
+  const match = typeof traceparent === "string" ? traceparentPattern.exec(traceparent) : null
+  if (match === null) return { root: true }
+  const [, traceId = "", spanId = "", flags = ""] = match
+  return { parent: Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 }) }
+}
+
+/** The same for all runs of a task, in every process, so that they can be found together: ids made from the task's id. */
+const taskLink = ({ taskId }: Driver.Claimed): Tracer.SpanLink => {
+  const traceId = taskId.replaceAll("-", "")
+  return {
+    span: Tracer.externalSpan({ traceId, spanId: traceId.slice(16), sampled: false }),
+    attributes: { "absurd.task_id": taskId }
+  }
+}
+
+const attributesOf = (queue: QueueName, claimed: Driver.Claimed) =>
+  identityOf({
+    queue,
+    task: claimed.name,
+    taskId: claimed.taskId,
+    runId: claimed.runId,
+    attempt: claimed.attempt
+  })
+
+const identityOf = (run: Pick<CurrentRun["Service"], "queue" | "task" | "taskId" | "runId" | "attempt">) => ({
+  "absurd.queue": run.queue,
+  "absurd.task": run.task,
+  "absurd.task_id": run.taskId,
+  "absurd.run_id": run.runId,
+  "absurd.attempt": run.attempt
+})
+
+const recordWaited = (labels: { readonly queue: string; readonly task: string }, waited: Duration.Duration) =>
+  Metric.update(Metric.withAttributes(claimLatency, labels), waited)
+
+const outlineOf = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
+  if (Exit.isSuccess(exit)) return Exit.void
+  return Cause.hasInterruptsOnly(exit.cause) ? Exit.interrupt() : Exit.fail(errorType(exit.cause))
+}
+
+/** What kind of error it is, but not what it says. */
+const errorType = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  if (typeof error !== "object" || error === null) return "Error"
+  const name = "_tag" in error ? error._tag : error instanceof Error ? error.constructor.name : undefined
+  return typeof name === "string" && /^[\w./@-]{1,100}$/.test(name) ? name : "Error"
+}

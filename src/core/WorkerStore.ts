@@ -1,0 +1,45 @@
+/**
+ * The part of the seam that is for workers: keeping leases alive when all else is busy, pausing, and how much there is to do.
+ *
+ * @since 0.1.0
+ */
+import type { Duration, Effect, Scope } from "effect"
+import type { Extend, Outcome } from "./Driver.ts"
+import type { DriverError, NotFound } from "./Errors.ts"
+import type { QueueName } from "./Identifiers.ts"
+
+/** How much there is to do in a queue. A store may stop counting at 100,000. @since 0.1.0 */
+export interface QueueLoad {
+  readonly paused: boolean
+  /** Runs that could be claimed now, were the queue not paused. */
+  readonly due: number
+  /** Runs that become due at some later time or with some event. */
+  readonly later: number
+  /** Runs under a claim. */
+  readonly running: number
+  /** For how long the run that has waited longest is due; null when none is. */
+  readonly oldest: Duration.Duration | null
+}
+
+/**
+ * What a store must do for workers. `NotFound` is about the queue.
+ *
+ * @since 0.1.0
+ */
+export interface WorkerStore {
+  /**
+   * The same as `extend` of the driver, for the heart of a worker, in the scope: it goes on when everything else of the
+   * store is busy, where the store can arrange that.
+   */
+  readonly heartbeats: Effect.Effect<
+    { readonly extend: (request: typeof Extend.Type) => Effect.Effect<ReadonlyArray<Outcome>, DriverError | NotFound> },
+    never,
+    Scope.Scope
+  >
+  /** From a paused queue nothing is claimed, until it is resumed. Returns whether this changed something. */
+  readonly setPaused: (request: {
+    readonly queue: QueueName
+    readonly paused: boolean
+  }) => Effect.Effect<boolean, DriverError | NotFound>
+  readonly queueLoad: (queue: QueueName) => Effect.Effect<QueueLoad, DriverError | NotFound>
+}

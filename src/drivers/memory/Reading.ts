@@ -1,0 +1,106 @@
+/**
+ * Reading what is stored.
+ *
+ * @since 0.1.0
+ */
+import { Duration } from "effect"
+import type { Checkpoint, QueueLoad, RunRow, StoredEvent, TaskResult, TaskRow, WaitRow } from "../../core/Driver.ts"
+import type { CheckpointName, RunId, TaskId } from "../../core/Identifiers.ts"
+import * as Json from "./Json.ts"
+import * as Rows from "./Rows.ts"
+import type { Call } from "./Tables.ts"
+
+/** @since 0.1.0 */
+export const load = ({ now, tables }: Call, paused: boolean): QueueLoad => {
+  const due = tables.due.select(now, Infinity, () => true)
+  const oldest = due[0]?.availableAt ?? null
+  let later = 0
+  for (const run of tables.runs.values()) {
+    if ((run.state === "pending" || run.state === "sleeping") && (run.availableAt === null || run.availableAt > now)) {
+      later++
+    }
+  }
+  return {
+    paused,
+    due: due.length,
+    later,
+    running: tables.leases.size,
+    oldest: oldest === null ? null : Duration.millis(now - oldest)
+  }
+}
+
+/** @since 0.1.0 */
+export const results = (
+  { tables }: Call,
+  { taskIds }: { readonly taskIds: ReadonlyArray<TaskId> }
+): ReadonlyArray<TaskResult> => {
+  const found: Array<TaskResult> = []
+  for (const taskId of new Set(taskIds)) {
+    const task = tables.tasks.get(taskId)
+    if (task === undefined) continue
+    const reason = task.state === "failed" ? tables.runs.get(task.lastAttemptRun)?.failureReason : undefined
+    found.push({
+      taskId,
+      state: task.state,
+      result: task.state === "completed" ? Json.copy(task.completedPayload ?? null) : null,
+      failure: Json.copy(reason ?? null)
+    })
+  }
+  return found
+}
+
+/** @since 0.1.0 */
+export const getTask = ({ tables }: Call, { taskId }: { readonly taskId: TaskId }): TaskRow | undefined => {
+  const task = tables.tasks.get(taskId)
+  return task === undefined ? undefined : Rows.task(task)
+}
+
+/** @since 0.1.0 */
+export const getRun = ({ tables }: Call, { runId }: { readonly runId: RunId }): RunRow | undefined => {
+  const run = tables.runs.get(runId)
+  return run === undefined ? undefined : Rows.run(run)
+}
+
+/** @since 0.1.0 */
+export const listRuns = ({ tables }: Call, { taskId }: { readonly taskId: TaskId }): ReadonlyArray<RunRow> =>
+  tables.runsOf(taskId).map(Rows.run)
+
+/** @since 0.1.0 */
+export const listWaits = ({ tables }: Call, { taskId }: { readonly taskId: TaskId }): ReadonlyArray<WaitRow> =>
+  tables.waitsOf(taskId).map(Rows.wait)
+
+/** @since 0.1.0 */
+export const getCheckpoints = (
+  { tables }: Call,
+  { name, taskId }: { readonly taskId: TaskId; readonly name: CheckpointName | null }
+): ReadonlyArray<Checkpoint> => {
+  if (name === null) return tables.checkpointsOf(taskId).map(Rows.checkpoint)
+  const found = tables.checkpoint(taskId, name)
+  return found === undefined ? [] : [Rows.checkpoint(found)]
+}
+
+/**
+ * Everything in a queue: tasks and runs by id, checkpoints in the order of writing, events by instant and name, waits by task and step.
+ *
+ * @since 0.1.0
+ */
+export interface Dump {
+  readonly tasks: ReadonlyArray<TaskRow>
+  readonly runs: ReadonlyArray<RunRow>
+  readonly checkpoints: ReadonlyArray<Checkpoint>
+  readonly events: ReadonlyArray<StoredEvent>
+  readonly waits: ReadonlyArray<WaitRow>
+}
+
+/** @since 0.1.0 */
+export const dump = ({ tables }: Call): Dump => {
+  const tasks = [...tables.tasks.values()].sort((a, b) => (a.taskId < b.taskId ? -1 : 1))
+  return {
+    tasks: tasks.map(Rows.task),
+    runs: [...tables.runs.values()].sort((a, b) => (a.runId < b.runId ? -1 : 1)).map(Rows.run),
+    checkpoints: [...tables.checkpoints.values()].sort((a, b) => a.ordinal - b.ordinal).map(Rows.checkpoint),
+    events: [...tables.events.values()].sort((a, b) => a.emittedAt - b.emittedAt || (a.name < b.name ? -1 : 1))
+      .map(Rows.event),
+    waits: tasks.flatMap((task) => tables.waitsOf(task.taskId)).map(Rows.wait)
+  }
+}

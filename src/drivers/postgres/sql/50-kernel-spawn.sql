@@ -1,0 +1,170 @@
+-- Spawning.
+
+-- Inserts the tasks at the places `p_places` of the array `p_tasks` (all when null) with their first runs, and returns
+-- those that were inserted. `p_arbiter` says what decides about idempotency keys: `none` (there are no keys), `task` (the
+-- unique column of the tasks) or `key` (the table of keys of a partitioned queue). A task whose key is taken is left out.
+create or replace function absurd_effect.insert_tasks(
+  p_queue text,
+  p_tasks jsonb,
+  p_places bigint[],
+  p_now timestamptz,
+  p_arbiter text
+) returns table (ord bigint, task_id uuid, run_id uuid)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    with item as materialized (
+      select i.ord, i.e, i.e ->> 'idempotency_key' as key, absurd.portable_uuidv7() as task_id,
+        absurd.portable_uuidv7() as run_id,
+        case when i.e ? 'delay' or i.e ? 'at' then greatest($3, absurd_effect.instant(
+          $3, (i.e ->> 'delay')::double precision, (i.e ->> 'at')::double precision
+        )) else $3 end as due_at
+      from jsonb_array_elements($1) with ordinality i (e, ord)
+      where $2 is null or i.ord = any ($2)
+    ),
+    $q$ || case when p_arbiter <> 'key' then '' else $q$
+    claimed as (
+      insert into absurd.%6$I (idempotency_key, task_id)
+      select key, task_id from item where key is not null order by key, ord
+      on conflict (idempotency_key) do nothing
+      returning task_id
+    ),
+    $q$ end || $q$
+    task as (
+      insert into absurd.%1$I (task_id, task_name, params, headers, retry_strategy, max_attempts, cancellation,
+        enqueue_at, state, attempts, last_attempt_run, idempotency_key)
+      select item.task_id, item.e ->> 'name', coalesce(item.e -> 'params', 'null'), nullif(item.e -> 'headers', 'null'),
+        nullif(item.e -> 'retry_strategy', 'null'), (item.e ->> 'max_attempts')::integer,
+        nullif(item.e -> 'cancellation', 'null'), item.due_at,
+        case when item.due_at > $3 then 'sleeping' else 'pending' end, 1, item.run_id, item.key
+      from item
+      $q$ || case p_arbiter
+        when 'none' then ''
+        -- The predicate fits a partial index as well as one over all rows, which other installations may have.
+        when 'task' then
+          'order by item.key, item.ord on conflict (idempotency_key) where idempotency_key is not null do nothing'
+        else 'where item.key is null or item.task_id in (select claimed.task_id from claimed)'
+      end || $q$
+      returning task_id, last_attempt_run as run_id, state, enqueue_at
+    ),
+    run as (
+      insert into absurd.%2$I (run_id, task_id, attempt, state, available_at, created_at)
+      select run_id, task_id, 1, state, enqueue_at, $3 from task
+    )
+    select item.ord, task.task_id, task.run_id from task join item on item.task_id = task.task_id
+  $q$) using p_tasks, p_places, p_now;
+  if found then
+    perform absurd_effect.hint_work(p_queue);
+  end if;
+end;
+$$;
+
+-- Spawns tasks that have idempotency keys. Returns an array of {"ord", "task", "run", "attempt", "created"}; or, when
+-- `p_strict` and a key belongs to a task with another name or other params, an object {"key", "task", "differs"}, and
+-- then nothing has been written.
+create or replace function absurd_effect.spawn_keyed(p_queue text, p_tasks jsonb, p_strict boolean) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := absurd.current_time();
+  v_arbiter text;
+  v_places bigint[] := array(select generate_series(1, jsonb_array_length(p_tasks)));
+  v_found jsonb;
+  v_conflict jsonb;
+  v_answer jsonb := '[]';
+begin
+  select case q.storage_mode when 'partitioned' then 'key' else 'task' end into v_arbiter
+  from absurd.queues q where q.queue_name = p_queue;
+  for i in 1 .. 100 loop
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'ord', n.ord, 'task', n.task_id, 'run', n.run_id, 'attempt', 1, 'created', true
+    )), '[]') into v_found
+    from absurd_effect.insert_tasks(p_queue, p_tasks, v_places, v_now, coalesce(v_arbiter, 'task')) n;
+    v_answer := v_answer || v_found;
+    v_places := array(
+      select place from unnest(v_places) place
+      where place not in (select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
+    );
+    if cardinality(v_places) = 0 then
+      return v_answer;
+    end if;
+    -- The owners of the keys. One that has been cleaned away in between is not found, and its key is free again.
+    execute absurd_effect.bind(p_queue, $q$
+      select
+        coalesce(jsonb_agg(jsonb_build_object(
+          'ord', i.ord, 'task', t.task_id, 'run', t.last_attempt_run, 'attempt', t.attempts, 'created', false
+        )), '[]'),
+        (array_agg(jsonb_build_object('key', i.e ->> 'idempotency_key', 'task', t.task_id, 'differs',
+          case when t.task_name <> i.e ->> 'name' then 'name' else 'params' end) order by i.ord)
+          filter (where t.task_name <> i.e ->> 'name' or t.params <> coalesce(i.e -> 'params', 'null')))[1]
+      from jsonb_array_elements($1) with ordinality i (e, ord)
+      $q$ || case when v_arbiter = 'key' then $q$
+      join absurd.%6$I k on k.idempotency_key = i.e ->> 'idempotency_key'
+      join absurd.%1$I t on t.task_id = k.task_id
+      $q$ else $q$
+      join absurd.%1$I t on t.idempotency_key = i.e ->> 'idempotency_key'
+      $q$ end || $q$
+      where i.ord = any ($2)
+    $q$) into v_found, v_conflict using p_tasks, v_places;
+    if p_strict and v_conflict is not null then
+      raise exception 'an idempotency key belongs to another task' using errcode = 'AE001';
+    end if;
+    v_answer := v_answer || v_found;
+    v_places := array(
+      select place from unnest(v_places) place
+      where place not in (select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
+    );
+    if cardinality(v_places) = 0 then
+      return v_answer;
+    end if;
+  end loop;
+  raise exception 'the owner of an idempotency key in queue "%" keeps vanishing', p_queue
+    using errcode = '40001', hint = 'Try again.';
+exception when sqlstate 'AE001' then
+  return v_conflict;
+end;
+$$;
+
+-- Spawns all tasks of an array, or none of them. A task is {"name", "params", "headers", "retry_strategy",
+-- "max_attempts", "cancellation", "idempotency_key", "delay" seconds or "at" seconds since 1970}; all but the name may be
+-- absent. A delayed task is sleeping until it is due. Returns a row for each, by `ord`; a task whose key is taken is not
+-- spawned but found. When `p_strict` and a found one has another name or other params, nothing is spawned and the one row
+-- says in `conflict` what differs, of which task and key.
+create or replace function absurd_effect.spawn(p_queue text, p_tasks jsonb, p_strict boolean) returns table (
+  ord bigint,
+  task_id uuid,
+  run_id uuid,
+  attempt integer,
+  created boolean,
+  conflict jsonb
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_answer jsonb;
+begin
+  if not jsonb_path_exists(p_tasks, '$[*].idempotency_key ? (@ != null)') then
+    return query select n.ord, n.task_id, n.run_id, 1, true, null::jsonb
+      from absurd_effect.insert_tasks(p_queue, p_tasks, null, absurd.current_time(), 'none') n;
+    return;
+  end if;
+  if p_strict then
+    perform absurd_effect.require_read_committed();
+  end if;
+  v_answer := absurd_effect.spawn_keyed(p_queue, p_tasks, p_strict);
+  if jsonb_typeof(v_answer) = 'object' then
+    return query select 1::bigint, (v_answer ->> 'task')::uuid, null::uuid, 0, false, v_answer;
+  else
+    return query select x.ord, x.task, x.run, x.attempt, x.created, null::jsonb
+      from jsonb_to_recordset(v_answer) x (ord bigint, task uuid, run uuid, attempt integer, created boolean);
+  end if;
+end;
+$$;

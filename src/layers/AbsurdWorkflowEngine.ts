@@ -1,0 +1,97 @@
+/**
+ * Effect's `Workflow` on Absurd: programs that are written against `effect/workflow` run on the store that tasks run on, with
+ * no cluster, shards or addresses of runners.
+ *
+ * `effect/workflow` is marked unstable by Effect, and so is what it asks of an engine; a minor version of Effect may need a
+ * newer version of this module.
+ *
+ * @since 0.1.0
+ */
+import { type Duration, Effect, Latch, Layer, type Scope } from "effect"
+import { WorkflowEngine } from "effect/workflow"
+import { Absurd, resolveQueue } from "../core/Absurd.ts"
+import type { InvalidInput } from "../core/Errors.ts"
+import * as Input from "../core/Input.ts"
+import * as Engine from "./workflow/Engine.ts"
+import { type Environment, makeCompletions, makeObservers } from "./workflow/Environment.ts"
+import * as Runs from "./workflow/Runs.ts"
+
+/**
+ * How an engine works.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /**
+   * The queue of the executions; the client's own by default. It must exist, hold nothing but executions, and be the same in
+   * every process that starts, executes, completes or looks at them.
+   */
+  readonly queue?: string | undefined
+  /**
+   * How many executions run at once in this process, from 1 to 10,000; 10 by default. One that is suspended does not count.
+   */
+  readonly concurrency?: number | undefined
+  /**
+   * How long a run stays claimed without a sign of life, from 1 second to 24 hours; 1 minute by default. It is renewed three
+   * times within that, so this is how soon the work of a dead process is taken up, not how long an activity may take.
+   */
+  readonly lease?: Duration.Input | undefined
+  /**
+   * How long the engine waits before it looks again for work and for what other processes have done, at least 10 ms; 250 ms
+   * by default.
+   */
+  readonly pollInterval?: Duration.Input | undefined
+  /**
+   * How often an execution may be cut off by the death of its process before it ends with a defect, from 1 to 1,000,000; 100
+   * by default. Suspensions, replays and graceful stops do not count.
+   */
+  readonly maxAttempts?: number | undefined
+}
+
+/**
+ * Starts an engine in the current scope. It executes the workflows that are registered with it; a process that registers none
+ * can still start, poll, interrupt and resume executions and complete their deferreds.
+ *
+ * When the scope closes, executions that are running are abandoned as Effect understands it (local scopes close, the
+ * workflow's own finalizers are skipped) and handed back: another process goes on with them at once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Options = {}
+): Effect.fn.Return<WorkflowEngine.WorkflowEngine["Service"], InvalidInput, Absurd | Scope.Scope> {
+  const absurd = yield* Absurd
+  const settings = {
+    queue: yield* resolveQueue(options.queue),
+    concurrency: yield* Input.integer("concurrency", options.concurrency ?? 10, { minimum: 1, maximum: 10_000 }),
+    lease: yield* Input.duration("lease", options.lease ?? "1 minute", { minimum: "1 second", maximum: "24 hours" }),
+    pollInterval: yield* Input.duration("pollInterval", options.pollInterval ?? "250 millis", { minimum: "10 millis" }),
+    maxAttempts: yield* Input.integer("maxAttempts", options.maxAttempts ?? 100, { minimum: 1, maximum: 1_000_000 })
+  }
+  const environment: Environment = {
+    settings,
+    absurd,
+    workflows: new Map(),
+    live: new Map(),
+    wake: Latch.makeUnsafe(false),
+    changed: Latch.makeUnsafe(false),
+    complete: yield* makeCompletions(absurd, settings.queue),
+    observers: yield* makeObservers
+  }
+  yield* Runs.make(environment)
+  return Engine.make(environment)
+})
+
+/**
+ * Effect's `WorkflowEngine` on the client in context. Give it to the layers of workflows (`Workflow.toLayer`) and to whatever
+ * executes them.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options?: Options
+): Layer.Layer<WorkflowEngine.WorkflowEngine, InvalidInput, Absurd> =>
+  Layer.effect(WorkflowEngine.WorkflowEngine, make(options))

@@ -1,0 +1,50 @@
+/** Effect's encoded engine contract, over the driver. */
+import { Effect } from "effect"
+import { WorkflowEngine } from "effect/workflow"
+import * as Durables from "./Durables.ts"
+import type { Environment } from "./Environment.ts"
+import * as Executions from "./Executions.ts"
+import * as Runs from "./Runs.ts"
+
+export const make = (environment: Environment): WorkflowEngine.WorkflowEngine["Service"] => {
+  const engine: WorkflowEngine.WorkflowEngine["Service"] = WorkflowEngine.makeUnsafe({
+    register: (workflow, execute) => register(environment, () => engine, workflow, execute),
+    // What is returned depends on a type parameter that the implementation cannot see.
+    execute: (workflow, options) => Executions.execute(environment, workflow, options) as Effect.Effect<never>,
+    poll: (workflow, executionId) => Executions.poll(environment, workflow, executionId),
+    interrupt: (_workflow, executionId) => Executions.interrupt(environment, executionId, { unsafe: false }),
+    interruptUnsafe: (_workflow, executionId) => Executions.interrupt(environment, executionId, { unsafe: true }),
+    resume: (_workflow, executionId) => Executions.resume(environment, executionId),
+    awaitComplete: (_workflow, executionId) => Executions.awaitComplete(environment, executionId),
+    activityExecute: (activity, attempt) => Durables.activityExecute(environment, activity, attempt),
+    deferredResult: (deferred) => Durables.deferredResult(environment, deferred.name),
+    deferredDone: (options) => Durables.deferredDone(environment, options),
+    scheduleClock: (_workflow, options) => Durables.scheduleClock(environment, options)
+  })
+  return engine
+}
+
+// --- internal
+
+const register = (
+  environment: Environment,
+  engine: () => WorkflowEngine.WorkflowEngine["Service"],
+  ...[workflow, execute]: Parameters<WorkflowEngine.Encoded["register"]>
+): ReturnType<WorkflowEngine.Encoded["register"]> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<never>()
+    const { changed, workflows } = environment
+    const registration = {
+      workflow,
+      execute: (payload: object, executionId: string) =>
+        Effect.provideService(execute(payload, executionId), WorkflowEngine.WorkflowEngine, engine()),
+      provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provideContext(effect, context)
+    }
+    workflows.set(workflow._tag, registration)
+    changed.openUnsafe()
+    yield* Effect.addFinalizer(() => {
+      if (workflows.get(workflow._tag) === registration) workflows.delete(workflow._tag)
+      // Its runs use services that are about to be closed.
+      return Runs.release(environment, (execution) => execution.registration === registration)
+    })
+  })

@@ -1,0 +1,220 @@
+/** Starting executions, waiting for them, and telling them things from outside. */
+import { Deferred, Effect, Option, Predicate, Schema } from "effect"
+import { Workflow, type WorkflowEngine } from "effect/workflow"
+import * as Driver from "../../core/Driver.ts"
+import type { DriverError, IdempotencyConflict, NotFound } from "../../core/Errors.ts"
+import { EventName, IdempotencyKey, isTerminal, type TaskId, TaskName } from "../../core/Identifiers.ts"
+import * as RetryStrategy from "../../core/RetryStrategy.ts"
+import * as Encoding from "./Encoding.ts"
+import { ask, type Environment } from "./Environment.ts"
+import * as Execution from "./Execution.ts"
+import * as Names from "./Names.ts"
+
+type Instance = WorkflowEngine.WorkflowInstance["Service"]
+
+interface ExecuteOptions {
+  readonly executionId: string
+  readonly payload: object
+  readonly discard: boolean
+  readonly parent?: Instance | undefined
+}
+
+type Result = Workflow.Result<unknown, unknown>
+
+export const execute = (
+  environment: Environment,
+  workflow: Workflow.Any,
+  options: ExecuteOptions
+): Effect.Effect<Result | void> =>
+  Effect.flatMap(currentOf(options.parent), (parent) => {
+    if (parent !== undefined) return executeChild(environment, parent, workflow, options)
+    return Effect.flatMap(ask(start(environment, workflow, options)), (taskId) =>
+      options.discard ? Effect.void : nextResult(environment, workflow, taskId))
+  })
+
+export const awaitComplete = (environment: Environment, executionId: string): Effect.Effect<void> =>
+  Effect.flatMap(find(environment, executionId), (taskId) =>
+    taskId === undefined
+      ? Effect.never
+      : Effect.asVoid(observe(environment, taskId, ({ state }) => isTerminal(state))))
+
+/** None while the execution is due or running, and for an execution that does not exist. */
+export const poll = (
+  environment: Environment,
+  workflow: Workflow.Any,
+  executionId: string
+): Effect.Effect<Option.Option<Result>> =>
+  Effect.gen(function*() {
+    const { absurd: { coalesced, driver }, settings: { queue } } = environment
+    const taskId = yield* find(environment, executionId)
+    const result = taskId === undefined ? undefined : yield* ask(coalesced.result(queue, taskId))
+    if (result === undefined) return Option.none()
+    if (isTerminal(result.state)) return Option.some(yield* Encoding.decodeResult(workflow, result))
+    if (result.state !== "sleeping") return Option.none()
+    const { taskId: id } = result
+    const checkpoints = yield* ask(driver.getCheckpoints({ queue, taskId: id, name: null, includePending: false }))
+    const failure = checkpoints.findLast(({ name }) => name.startsWith(Names.failurePrefix))
+    return Option.some(
+      failure === undefined ? new Workflow.Suspended({}) : yield* Encoding.decodeSuspended(failure.state)
+    )
+  })
+
+/** Nothing happens to an execution that does not exist or has ended. */
+export const interrupt = (
+  environment: Environment,
+  executionId: string,
+  options: { readonly unsafe: boolean }
+): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const { absurd: { coalesced, driver }, live, settings: { queue }, wake } = environment
+    const taskId = yield* find(environment, executionId)
+    const result = taskId === undefined ? undefined : yield* ask(coalesced.result(queue, taskId))
+    if (taskId === undefined || result === undefined || isTerminal(result.state)) return
+    if (options.unsafe) yield* ask(driver.emit({ queue, event: Names.killEvent(taskId), payload: null }))
+    yield* ask(driver.emit({ queue, event: Names.interruptEvent(taskId), payload: null }))
+    wake.openUnsafe()
+    const execution = live.get(executionId)
+    if (execution === undefined) return
+    if (options.unsafe) Execution.kill(execution)
+    else execution.interrupted = true
+  })
+
+/** Nothing happens to an execution that is not suspended. */
+export const resume = (environment: Environment, executionId: string): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const { absurd: { driver }, settings: { queue }, wake } = environment
+    const taskId = yield* find(environment, executionId)
+    if (taskId === undefined) return
+    const waits = yield* ask(driver.listWaits({ queue, taskId }))
+    for (const { event, step } of waits) {
+      if (!step.startsWith(Names.resumePrefix)) continue
+      yield* ask(driver.emit({ queue, event: EventName.make(event), payload: null }))
+    }
+    wake.openUnsafe()
+  })
+
+// --- internal
+
+/** The execution that an instance belongs to, unless its context has crossed the border of another one. */
+const currentOf = (instance: Instance | undefined): Effect.Effect<Execution.Execution | undefined> =>
+  Effect.map(
+    Execution.Current,
+    (current) => instance !== undefined && current?.executionId === instance.executionId ? current : undefined
+  )
+
+const start = (
+  environment: Environment,
+  workflow: Workflow.Any,
+  { executionId, parent, payload }: ExecuteOptions
+): Effect.Effect<TaskId, DriverError | NotFound> =>
+  Effect.gen(function*() {
+    const { absurd, settings } = environment
+    const params = yield* Encoding.encodePayload(workflow, payload)
+    const spawned = yield* absurd.coalesced.spawn(settings.queue, {
+      name: TaskName.make(workflow._tag),
+      params,
+      headers: {
+        [Names.executionHeader]: executionId,
+        ...(parent === undefined ? {} : { [Names.parentHeader]: parent.executionId })
+      },
+      retryStrategy: crashStrategy,
+      maxAttempts: settings.maxAttempts,
+      cancellation: null,
+      idempotencyKey: IdempotencyKey.make(executionId),
+      delay: null
+    }).pipe(
+      // The first payload of an execution stays.
+      Effect.catchTag("IdempotencyConflict", (error: IdempotencyConflict) =>
+        error.differs === "params"
+          ? Effect.succeed({ taskId: error.taskId, created: false })
+          : Effect.die(error))
+    )
+    if (spawned.created) environment.wake.openUnsafe()
+    return spawned.taskId
+  })
+
+/** An attempt of the task ends only with its process or its lease; whoever kills processes shall not do so in a loop. */
+const crashStrategy = RetryStrategy.exponential({ base: "1 second", factor: 2, max: "5 minutes" })
+
+/** The result once there is one, or once the execution sleeps. */
+const nextResult = (
+  environment: Environment,
+  workflow: Workflow.Any,
+  taskId: TaskId
+): Effect.Effect<Result> =>
+  Effect.flatMap(
+    observe(environment, taskId, ({ state }) => isTerminal(state) || state === "sleeping"),
+    (result): Effect.Effect<Result> =>
+      isTerminal(result.state)
+        ? Encoding.decodeResult(workflow, result)
+        : Effect.succeed(new Workflow.Suspended({}))
+  )
+
+/** Looks at a task, when a run of it ends in this process and at intervals, until it is as wanted. */
+const observe = (
+  environment: Environment,
+  taskId: TaskId,
+  isWanted: (result: Driver.TaskResult) => boolean
+): Effect.Effect<Driver.TaskResult> =>
+  Effect.gen(function*() {
+    const { absurd, observers, settings } = environment
+    while (true) {
+      const { next, unsubscribe } = observers.subscribe(taskId)
+      const found = yield* Effect.gen(function*() {
+        const result = yield* ask(absurd.coalesced.result(settings.queue, taskId))
+        if (result === undefined) return yield* Effect.die(new Error(`The task ${taskId} has been deleted`))
+        if (isWanted(result)) return result
+        yield* Effect.raceFirst(Deferred.await(next), Effect.sleep(settings.pollInterval))
+      }).pipe(Effect.ensuring(Effect.sync(unsubscribe)))
+      if (found !== undefined) return found
+    }
+  })
+
+/** The parent sleeps, without a slot, until the child has ended. What it has seen of a child it keeps. */
+const executeChild = (
+  environment: Environment,
+  parent: Execution.Execution,
+  workflow: Workflow.Any,
+  options: ExecuteOptions
+): Effect.Effect<Result | void> =>
+  Effect.gen(function*() {
+    const { executionId } = options
+    const step = options.discard ? Names.startedStep(executionId) : Names.childStep(executionId)
+    const known = parent.checkpoints.get(step)
+    if (known !== undefined) return options.discard ? undefined : yield* decodeChild(workflow, known)
+    // A replay for an interrupt only rebuilds compensations.
+    if (!options.discard && parent.interrupted && options.parent?.interrupted === false) {
+      return new Workflow.Suspended({})
+    }
+    const taskId = yield* Execution.request(parent, start(environment, workflow, options))
+    if (options.discard) {
+      yield* Execution.store(environment, parent, step, taskId)
+      return undefined
+    }
+    const result = yield* Execution.request(
+      parent,
+      environment.absurd.coalesced.result(environment.settings.queue, taskId)
+    )
+    if (result === undefined || !isTerminal(result.state)) {
+      parent.attempt.children.set(executionId, taskId)
+      return new Workflow.Suspended({})
+    }
+    const ended = result.state === "completed" ? result.result : {
+      taskId,
+      state: result.state,
+      result: null,
+      failure: result.failure
+    }
+    return yield* decodeChild(workflow, yield* Execution.store(environment, parent, step, ended))
+  })
+
+const find = ({ absurd: { driver }, settings: { queue } }: Environment, executionId: string) =>
+  ask(driver.findTask({ queue, idempotencyKey: IdempotencyKey.make(executionId) }))
+
+/** What is kept of a child is what its task was completed with, or how it ended otherwise. */
+const decodeChild = (workflow: Workflow.Any, stored: Schema.Json): Effect.Effect<Result> =>
+  Predicate.hasProperty(stored, "outcome")
+    ? Encoding.decodeOutcome(workflow, stored)
+    : Effect.flatMap(Effect.orDie(decodeEnded(stored)), (result) => Encoding.decodeResult(workflow, result))
+
+const decodeEnded = Schema.decodeUnknownEffect(Driver.TaskResult)

@@ -1,0 +1,183 @@
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime } from "effect"
+import { CheckpointName, RunId, TaskId } from "../../src/core/Identifiers.ts"
+import * as Invariants from "../../src/core/Invariants.ts"
+import type { Checkpoint, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
+
+type Writable<A> = { -readonly [K in keyof A]: A[K] }
+type Rows = { tasks: Array<Writable<TaskRow>>; runs: Array<Writable<RunRow>>; waits: Array<Writable<WaitRow>> } & {
+  checkpoints: Array<Writable<Checkpoint>>
+  events: Array<Writable<Invariants.Dump["events"][number]>>
+}
+
+const at = (seconds: number) => DateTime.makeUnsafe(1_767_571_200_000 + seconds * 1000)
+const taskId = (n: number) => TaskId.make(`01900000-0000-7000-8000-00000000000${n}`)
+const runId = (n: number) => RunId.make(`01900000-0000-7000-8000-0000000000f${n}`)
+
+const task = (n: number, fields: Partial<TaskRow>): TaskRow => ({
+  taskId: taskId(n),
+  name: "t",
+  params: null,
+  headers: null,
+  retryStrategy: null,
+  maxAttempts: 5,
+  cancellation: null,
+  enqueueAt: at(0),
+  firstStartedAt: at(0),
+  state: "pending",
+  attempts: 1,
+  lastAttemptRun: runId(n),
+  completedPayload: null,
+  cancelledAt: null,
+  idempotencyKey: null,
+  ...fields
+})
+
+const run = (n: number, fields: Partial<RunRow>): RunRow => ({
+  runId: runId(n),
+  taskId: taskId(n),
+  attempt: 1,
+  state: "pending",
+  claimedBy: null,
+  claimExpiresAt: null,
+  availableAt: at(0),
+  wakeEvent: null,
+  eventPayload: null,
+  startedAt: null,
+  completedAt: null,
+  failedAt: null,
+  result: null,
+  failureReason: null,
+  createdAt: at(0),
+  ...fields
+})
+
+const checkpoint = (n: number, name: string): Checkpoint => ({
+  taskId: taskId(n),
+  name: CheckpointName.make(name),
+  state: 1,
+  status: "committed",
+  ownerRunId: runId(n),
+  updatedAt: at(1)
+})
+
+/** A sound queue: 1 completed, 2 waits with a deadline, 3 runs, 4 failed and is tried again. */
+const sound = (): Rows => ({
+  tasks: [
+    task(1, { state: "completed", completedPayload: { n: 1 }, idempotencyKey: "k" }),
+    task(2, { state: "sleeping" }),
+    task(3, { state: "running" }),
+    task(4, { attempts: 2, lastAttemptRun: runId(5) })
+  ],
+  runs: [
+    run(1, { state: "completed", completedAt: at(2), result: { n: 1 }, startedAt: at(1) }),
+    run(2, { state: "sleeping", availableAt: at(60), wakeEvent: "e" }),
+    run(3, { state: "running", claimedBy: "w", claimExpiresAt: at(60), startedAt: at(1) }),
+    run(4, { state: "failed", failedAt: at(2), failureReason: "no", startedAt: at(1) }),
+    run(5, { taskId: taskId(4), attempt: 2 })
+  ],
+  checkpoints: [checkpoint(1, "step"), checkpoint(2, "$deadline:w")],
+  events: [{ name: "other", payload: 1, emittedAt: at(1) }],
+  waits: [{ taskId: taskId(2), runId: runId(2), step: "w", event: "e", timeoutAt: at(60), createdAt: at(1) }]
+})
+
+const found = (violations: ReadonlyArray<Invariants.Violation>) => [...new Set(violations.map(({ id }) => id))]
+
+const after = (harm: (rows: Rows) => void): Rows => {
+  const rows = sound()
+  harm(rows)
+  return rows
+}
+
+describe("Invariants.check", () => {
+  it("finds nothing in a sound queue, nor in an empty one", () => {
+    assert.deepStrictEqual(Invariants.check(sound()), [])
+    assert.deepStrictEqual(Invariants.check({ tasks: [], runs: [], checkpoints: [], events: [], waits: [] }), [])
+  })
+
+  const cases: ReadonlyArray<readonly [id: string, what: string, harm: (rows: Rows) => void]> = [
+    ["S1", "a missing attempt", ({ runs }) => (runs[4]!.attempt = 3)],
+    ["S2", "two runs that have not ended", ({ runs }) => (runs[3]!.state = "pending")],
+    ["S4", "a task in another state than its run", ({ tasks }) => (tasks[1]!.state = "pending")],
+    ["S4", "a task without a run", ({ runs }) => runs.splice(2, 1)],
+    ["S4", "a task that was never started, whose run was", ({ tasks }) => (tasks[0]!.firstStartedAt = null)],
+    ["S4", "a completed run without an end", ({ runs }) => (runs[0]!.completedAt = null)],
+    ["S5", "a time of cancellation in a task that was not", ({ tasks }) => (tasks[0]!.cancelledAt = at(1))],
+    ["S7", "more attempts than runs", ({ tasks }) => (tasks[3]!.attempts = 3)],
+    ["S7", "more attempts than allowed", ({ tasks }) => (tasks[3]!.maxAttempts = 1)],
+    ["S8", "a last run that is not the last", ({ tasks }) => (tasks[3]!.lastAttemptRun = runId(4))],
+    ["S10", "a result that is not that of the run", ({ tasks }) => (tasks[0]!.completedPayload = 2)],
+    ["S13", "a sleeper under a claim", ({ runs }) => (runs[1]!.claimedBy = "w")],
+    ["S17", "a lease without an end", ({ runs }) => (runs[2]!.claimExpiresAt = null)],
+    ["S26", "a checkpoint of another task's run", ({ checkpoints }) => (checkpoints[0]!.ownerRunId = runId(3))],
+    ["S28", "a sleeper that waits for nothing", ({ checkpoints, runs, waits }) => {
+      runs[1]!.availableAt = null
+      waits.length = 0
+      checkpoints.pop()
+    }],
+    ["S29", "a wait of a run that is awake", ({ runs, tasks }) => {
+      runs[1]!.state = "pending"
+      tasks[1]!.state = "pending"
+    }],
+    ["S29", "a wait of another task", ({ waits }) => (waits[0]!.taskId = taskId(1))],
+    ["S29", "a run that waits for another event", ({ runs }) => (runs[1]!.wakeEvent = "other")],
+    ["S31", "a wait for what has been emitted", ({ checkpoints, events, runs, waits }) => {
+      events[0]!.name = "e"
+      waits[0]!.timeoutAt = null
+      checkpoints.pop()
+      runs[1]!.availableAt = null
+    }],
+    [
+      "S33",
+      "a wait that timed out and received",
+      ({ checkpoints }) => checkpoints.push(checkpoint(1, "$timeout:step"))
+    ],
+    ["S34", "a sleep beyond the deadline", ({ runs }) => (runs[1]!.availableAt = at(61))],
+    ["S34", "a deadline that is not fixed", ({ checkpoints }) => checkpoints.pop()],
+    ["S37", "a key of two tasks", ({ tasks }) => (tasks[1]!.idempotencyKey = "k")],
+    ["S50", "a run without its task", ({ tasks }) => tasks.splice(2, 1)],
+    ["S50", "a checkpoint without its task", ({ checkpoints }) => checkpoints.push(checkpoint(9, "step"))]
+  ]
+  for (const [id, what, harm] of cases) {
+    it(`finds ${what}`, () => assert.deepStrictEqual(found(Invariants.check(after(harm))), [id]))
+  }
+})
+
+describe("Invariants.checkStep", () => {
+  it("finds nothing when nothing changes, or when an ended task is deleted", () => {
+    assert.deepStrictEqual(Invariants.checkStep(sound(), sound()), [])
+    const cleaned = after((rows) => {
+      rows.tasks.shift()
+      rows.runs.shift()
+      rows.checkpoints.shift()
+      rows.events.shift()
+    })
+    assert.deepStrictEqual(Invariants.checkStep(sound(), cleaned), [])
+  })
+
+  const cases: ReadonlyArray<readonly [id: string, what: string, harm: (rows: Rows) => void]> = [
+    ["S1", "attempts that became fewer", ({ tasks }) => (tasks[3]!.attempts = 1)],
+    ["S3", "a claim that was taken over", ({ runs }) => (runs[2]!.claimedBy = "x")],
+    ["S5", "a task that came back", ({ tasks }) => (tasks[0]!.state = "failed")],
+    ["S5", "an ended run that was changed", ({ runs }) => (runs[3]!.failureReason = "yes")],
+    ["S10", "a result that was changed", ({ tasks }) => (tasks[0]!.completedPayload = 2)],
+    ["S10", "params that were changed", ({ tasks }) => (tasks[2]!.params = 2)],
+    ["S14", "a lease that was shortened", ({ runs }) => (runs[2]!.claimExpiresAt = at(59))],
+    ["S20", "a checkpoint that was changed", ({ checkpoints }) => (checkpoints[0]!.state = 2)],
+    ["S30", "an event that was changed", ({ events }) => (events[0]!.payload = 2)],
+    ["S49", "a task that was deleted before its end", (rows) => {
+      rows.tasks.splice(2, 1)
+      rows.runs.splice(2, 1)
+    }],
+    ["S50", "a run that was deleted alone", ({ runs }) => runs.splice(3, 1)],
+    ["S50", "a checkpoint that was deleted alone", ({ checkpoints }) => checkpoints.shift()]
+  ]
+  for (const [id, what, harm] of cases) {
+    it(`finds ${what}`, () => assert.deepStrictEqual(found(Invariants.checkStep(sound(), after(harm))), [id]))
+  }
+
+  it("is told in words", () => {
+    const violations = Invariants.check(after(({ tasks }) => (tasks[1]!.idempotencyKey = "k")))
+    assert.strictEqual(Invariants.format(violations), `S37 ${taskId(2)}: has the idempotency key of task ${taskId(1)}`)
+  })
+})

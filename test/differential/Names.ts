@@ -1,0 +1,109 @@
+/**
+ * Names for what has ids. Tasks are numbered in the order of their making, and runs by their attempts: `task1`, `task1.2`.
+ */
+import type { Exit } from "effect"
+import { Cause, Exit as Exits } from "effect"
+import type { RunId, State, TaskId } from "../../src/core/Identifiers.ts"
+import type { Dump } from "../../src/core/Invariants.ts"
+
+/** A run as commands mean it. */
+export interface KnownRun {
+  readonly name: string
+  readonly state: State
+  readonly token: string | null
+}
+
+export interface Known {
+  readonly tasks: ReadonlyArray<{ readonly name: string; readonly state: State }>
+  readonly runs: ReadonlyArray<KnownRun>
+}
+
+export class Names {
+  private readonly names = new Map<string, string>()
+  private readonly ids = new Map<string, string>()
+  private tasks = 0
+
+  /** Names what is new in a dump, tasks in the order in which the answer of the operation tells of them. */
+  learn(answer: unknown, dump: Dump): void {
+    const stored = new Set<string>(dump.tasks.map((task) => task.taskId))
+    for (const [id] of (JSON.stringify(answer ?? null)).matchAll(uuid)) {
+      if (stored.has(id) && !this.names.has(id)) this.put(id, `task${++this.tasks}`)
+    }
+    for (const { taskId } of dump.tasks.toSorted((a, b) => (a.taskId < b.taskId ? -1 : 1))) {
+      if (!this.names.has(taskId)) this.put(taskId, `task${++this.tasks}`)
+    }
+    for (const run of dump.runs) {
+      if (!this.names.has(run.runId)) this.put(run.runId, `${this.names.get(run.taskId)}.${run.attempt}`)
+    }
+  }
+
+  idOf(name: string): string | undefined {
+    return this.ids.get(name)
+  }
+
+  /** Everything as text, with names for ids, keys in order, and rows that have no order in that of their names. */
+  canonical(value: unknown): string {
+    const strangers = new Map<string, string>()
+    const text = JSON.stringify(value ?? null).replaceAll(uuid, (id) => {
+      const known = this.names.get(id) ?? strangers.get(id)
+      if (known !== undefined) return known
+      const name = `unnamed${strangers.size + 1}`
+      strangers.set(id, name)
+      return name
+    })
+    return JSON.stringify(sorted(JSON.parse(text)))
+  }
+
+  /** Each row of a dump as text, in an order that is the same for all stores. */
+  rows(dump: Dump): ReadonlyArray<string> {
+    return (Object.entries(dump) as ReadonlyArray<[string, ReadonlyArray<unknown>]>).flatMap(([table, rows]) =>
+      rows.map((row) => `${table} ${this.canonical(row)}`).sort()
+    )
+  }
+
+  known(dump: Dump): Known {
+    const name = (id: TaskId | RunId) => this.names.get(id) ?? id
+    return {
+      tasks: dump.tasks.map((task) => ({ name: name(task.taskId), state: task.state })),
+      runs: dump.runs.map((run) => ({ name: name(run.runId), state: run.state, token: run.claimedBy }))
+    }
+  }
+
+  private put(id: string, name: string): void {
+    this.names.set(id, name)
+    this.ids.set(name, id)
+  }
+}
+
+/** What is compared of an exit. */
+export const essence = (exit: Exit.Exit<unknown, unknown>): unknown => {
+  if (Exits.isSuccess(exit)) return { success: exit.value ?? null }
+  const error: unknown = Cause.squash(exit.cause)
+  if (typeof error !== "object" || error === null || !("_tag" in error)) return { defect: String(error) }
+  switch (error._tag) {
+    case "DriverError":
+      return { DriverError: Reflect.get(Reflect.get(error, "reason") as object, "_tag") as unknown }
+    // The words may differ.
+    case "InvalidInput":
+      return { InvalidInput: Reflect.get(error, "field") as unknown }
+    default:
+      return { failure: { ...error } }
+  }
+}
+
+// --- internal
+
+const uuid = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
+
+const sorted = (value: unknown): unknown => {
+  if (typeof value !== "object" || value === null) return value
+  if (Array.isArray(value)) {
+    const all = value.map(sorted)
+    return isClaimed(all) ? all.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : all
+  }
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([k, v]) => [k, sorted(v)]))
+}
+
+/** Whether these are claimed runs, whose order among equals is chance. */
+const isClaimed = (rows: ReadonlyArray<unknown>): boolean =>
+  rows.length > 1 && rows.every((row) => typeof row === "object" && row !== null && "claimedAt" in row)

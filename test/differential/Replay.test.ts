@@ -1,0 +1,70 @@
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Cause, Effect, Exit, Layer } from "effect"
+import * as Fs from "node:fs"
+import { fileURLToPath } from "node:url"
+import { afterAll } from "vitest"
+import { Driver } from "../../src/core/Driver.ts"
+import * as MemoryDriver from "../../src/drivers/memory/MemoryDriver.ts"
+import * as PostgresDriver from "../../src/drivers/postgres/PostgresDriver.ts"
+import * as Sql from "../../src/layers/AbsurdTestSql.ts"
+import { TestStore } from "../../src/layers/testkit/TestStore.ts"
+import * as EmbeddedStore from "../support/EmbeddedStore.ts"
+import type { Command } from "./Command.ts"
+import * as Differential from "./Differential.ts"
+import { faults, load } from "./Faults.ts"
+import { inMemory, memory, replay } from "./Replay.ts"
+
+const folder = fileURLToPath(new URL(`.replay-${process.pid}`, import.meta.url))
+afterAll(() => Fs.rmSync(folder, { recursive: true, force: true }))
+
+const spawned = (params: string): Command => ({
+  _tag: "spawn",
+  tasks: [{
+    name: "one",
+    params: params as "1",
+    headers: false,
+    retry: null,
+    maxAttempts: null,
+    cancellation: null,
+    key: "k",
+    delay: null
+  }]
+})
+
+/** Gives a store to `replay`, as the layer of a test would. */
+const on = (make: typeof MemoryDriver.make, commands: ReadonlyArray<Command>) =>
+  Effect.gen(function*() {
+    const { driver, store } = yield* make
+    return yield* replay(commands).pipe(
+      Effect.provideService(Driver, driver),
+      Effect.provideService(TestStore, TestStore.of({ setTime: () => Effect.void, dump: store.dump }))
+    )
+  })
+
+describe("what prints when stores differ", () => {
+  it.effect("is the call of a test, with no operation that it could do without", () =>
+    Effect.gen(function*() {
+      const copy = yield* Effect.promise(() => load(folder, faults["idempotency is ignored"]!))
+      const faulty = yield* inMemory("faulty", copy.make)
+      const exit = yield* Effect.exit(Differential.explore(yield* memory, faulty, { operations: 20_000, seed: 1 }))
+      if (Exit.isSuccess(exit)) return assert.fail("no difference was found")
+      const text = String(Cause.squash(exit.cause))
+      assert.include(text, "memory and faulty differ (seed ")
+      const found = /replay\((.*)\)\)\n/.exec(text)
+      if (found === null) return assert.fail(`no call in ${text}`)
+      const commands = JSON.parse(found[1]!) as ReadonlyArray<Command>
+
+      assert.isAtMost(commands.length, 2)
+      const difference = yield* Effect.flip(on(copy.make, commands))
+      assert.instanceOf(difference, Differential.Difference)
+      yield* on(MemoryDriver.make, commands)
+      for (const place of commands.keys()) yield* on(copy.make, commands.toSpliced(place, 1))
+    }), 60_000)
+})
+
+const sql = Layer.merge(PostgresDriver.layer, Sql.layer)
+
+layer(sql.pipe(Layer.provide(EmbeddedStore.layer)))("replay", (it) => {
+  it.effect("runs a sequence on the store of the test", () =>
+    replay([spawned("1"), { _tag: "claim", lease: 1000, limit: 1 }, spawned("null"), spawned("1")]))
+})

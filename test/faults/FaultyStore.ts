@@ -1,0 +1,80 @@
+/** The store in memory behind a connection that a test can break, request by request. */
+import { Effect, Layer } from "effect"
+import { Absurd, Driver, Errors, MemoryDriver } from "effect-absurd"
+import * as TestTime from "../support/TestTime.ts"
+
+/**
+ * - `refused`: the request never reaches the store.
+ * - `lost`: it is carried out, and its answer is lost.
+ * - `silent`: it never reaches the store, and nobody says so.
+ */
+export type Fault = "refused" | "lost" | "silent"
+
+export interface Faults {
+  /** What happens to the next request of an operation. */
+  decide: (operation: string) => Fault | undefined
+  /** Every request, in order. */
+  readonly log: Array<string>
+}
+
+/** A fault for the first `count` requests of an operation. */
+export const first = (operation: string, fault: Fault, count = 1): Faults["decide"] => {
+  let left = count
+  return (name) => name === operation && left-- > 0 ? fault : undefined
+}
+
+const cause = new Error("connection lost")
+const unavailable = (operation: string) =>
+  new Errors.DriverError({ operation, reason: new Errors.Unavailable({ cause }) })
+const unknown = (operation: string) =>
+  new Errors.DriverError({ operation, reason: new Errors.OutcomeUnknown({ cause }) })
+
+/** A driver whose requests meet the faults. */
+export const wrap = (driver: Driver.Driver["Service"], faults: Faults): Driver.Driver["Service"] => {
+  const through =
+    <Args extends ReadonlyArray<unknown>, A, E, R>(name: string, send: (...args: Args) => Effect.Effect<A, E, R>) =>
+    (...args: Args): Effect.Effect<A, E | Errors.DriverError, R> =>
+      Effect.suspend(() => {
+        faults.log.push(name)
+        switch (faults.decide(name)) {
+          case undefined:
+            return send(...args)
+          case "refused":
+            return Effect.fail(unavailable(name))
+          case "silent":
+            return Effect.never
+          case "lost":
+            return Effect.andThen(send(...args), Effect.fail(unknown(name)))
+        }
+      })
+  const extend = through("extend", driver.extend)
+  return {
+    ...driver,
+    claim: through("claim", driver.claim),
+    claimedWith: through("claimedWith", driver.claimedWith),
+    complete: through("complete", driver.complete),
+    fail: through("fail", driver.fail),
+    setCheckpoints: through("setCheckpoints", driver.setCheckpoints),
+    release: through("release", driver.release),
+    suspend: through("suspend", driver.suspend),
+    spawn: through("spawn", driver.spawn),
+    extend,
+    heartbeats: Effect.succeed({ extend }),
+    listQueues: through("listQueues", () => driver.listQueues)(),
+    getRun: through("getRun", driver.getRun),
+    results: through("results", driver.results)
+  }
+}
+
+/** A client over a fresh store, with the faults that the test decides on. */
+export const make = () => {
+  const faults: Faults = { decide: () => undefined, log: [] }
+  const client = Absurd.layerDriver().pipe(
+    Layer.provide(
+      Layer.effect(Driver.Driver, Effect.map(Driver.Driver, (driver) => wrap(driver, faults))).pipe(
+        Layer.provide(MemoryDriver.layer)
+      )
+    )
+  )
+  return { faults, layer: Layer.merge(client, TestTime.layerMemory) }
+}

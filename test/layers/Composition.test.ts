@@ -1,0 +1,29 @@
+import { Layer } from "effect"
+import { Absurd, PostgresDriver } from "effect-absurd"
+import * as ChildSuite from "../conformance/ChildSuite.ts"
+import * as CompositionSuite from "../conformance/CompositionSuite.ts"
+import * as SagaSuite from "../conformance/SagaSuite.ts"
+import * as EmbeddedStore from "../support/EmbeddedStore.ts"
+import * as TestPostgres from "../support/Postgres.ts"
+import * as TestTime from "../support/TestTime.ts"
+
+// Who listens looks every few seconds whether he still hears something: half a million times within 30 days.
+const client = Absurd.layerDriver().pipe(Layer.provide(PostgresDriver.layerWith({ notifications: false })))
+
+const inMemory = Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory)
+const onPostgres = Layer.mergeAll(client, TestTime.layerSql).pipe(
+  Layer.provide(TestPostgres.layer({ maxConnections: 1 }))
+)
+const onEmbedded = Layer.mergeAll(client, TestTime.layerSql).pipe(Layer.provide(EmbeddedStore.layer))
+
+CompositionSuite.suite("Composition in memory", inMemory)
+CompositionSuite.suite("Composition on PostgreSQL", onPostgres)
+CompositionSuite.suite("Composition on the embedded store", onEmbedded)
+
+ChildSuite.suite("Children in memory", inMemory)
+ChildSuite.suite("Children on PostgreSQL", onPostgres)
+ChildSuite.suite("Children on the embedded store", onEmbedded)
+
+SagaSuite.suite("Sagas in memory", inMemory)
+SagaSuite.suite("Sagas on PostgreSQL", onPostgres)
+SagaSuite.suite("Sagas on the embedded store", onEmbedded)

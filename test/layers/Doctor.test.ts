@@ -1,0 +1,118 @@
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, Layer } from "effect"
+import { Absurd, Doctor } from "effect-absurd"
+import { SqlClient } from "effect/sql"
+import * as PostgresDriver from "../../src/drivers/postgres/PostgresDriver.ts"
+import * as Fixture from "../conformance/Fixture.ts"
+import * as TestPostgres from "../support/Postgres.ts"
+import * as TestTime from "../support/TestTime.ts"
+
+const database = TestPostgres.layer({ maxConnections: 2 })
+const TestLive = Layer.mergeAll(Absurd.layer, PostgresDriver.layer, TestTime.layerMemory).pipe(
+  Layer.provideMerge(database)
+)
+
+const { Retries, Waits } = Fixture
+
+/** A queue with a task in every state. */
+const busy = Effect.gen(function*() {
+  const q = yield* Fixture.make
+  yield* q.complete(yield* q.start(), { n: 1 })
+  yield* q.fail(yield* q.start(), Retries.never)
+  yield* q.fail(yield* q.start({ maxAttempts: 3 }), Retries.after(Fixture.seconds(900)))
+  const cancelled = yield* q.start()
+  yield* q.driver.cancelTask({ queue: q.queue, taskId: cancelled.taskId })
+  const waiting = yield* q.start()
+  yield* q.checkpoint(waiting, "step", 1)
+  yield* q.suspend(waiting, [Waits.event("w", "never")])
+  yield* q.suspend(yield* q.start(), [Waits.event("w", "later", Fixture.seconds(900))])
+  yield* q.emit("emitted", 1)
+  yield* q.start()
+  yield* q.spawn({ idempotencyKey: Fixture.key("k") })
+  return q
+})
+
+const t = (queue: string) => `absurd."t_${queue}"`
+const r = (queue: string) => `absurd."r_${queue}"`
+const c = (queue: string) => `absurd."c_${queue}"`
+const w = (queue: string) => `absurd."w_${queue}"`
+
+const harm: { readonly [id: string]: (queue: string) => string } = {
+  S1: (q) => `update ${r(q)} set attempt = 7 where state = 'completed'`,
+  S2: (q) => `update ${r(q)} set state = 'pending' where state = 'failed'`,
+  S4: (q) => `update ${t(q)} set state = 'pending' where state = 'completed'`,
+  S5: (q) => `update ${t(q)} set cancelled_at = null where state = 'cancelled'`,
+  S7: (q) => `update ${t(q)} set attempts = 9 where state = 'completed'`,
+  S8: (q) =>
+    `update ${t(q)} set last_attempt_run = (select run_id from ${r(q)} where state = 'failed' and task_id in
+    (select task_id from ${r(q)} where attempt = 2)) where task_id in (select task_id from ${r(q)} where attempt = 2)`,
+  S10: (q) => `update ${t(q)} set completed_payload = '2' where state = 'completed'`,
+  S11: (q) => `update ${r(q)} set failure_reason = null where state = 'failed'`,
+  S17: (q) => `update ${r(q)} set claim_expires_at = null where state = 'running'`,
+  S28: (q) => `delete from ${w(q)}`,
+  S29: (q) => `update ${r(q)} set state = 'pending' where run_id in (select run_id from ${w(q)})`,
+  S31: (q) => `update ${w(q)} set event_name = 'emitted' where timeout_at is null`,
+  S33: (q) =>
+    `insert into ${c(q)} (task_id, checkpoint_name, state) select task_id, '$timeout:step', 'true' from ${c(q)}
+    where checkpoint_name = 'step'`,
+  S37: (q) =>
+    `do $harm$ declare v record;\nbegin
+      for v in select conname from pg_constraint where conrelid = '${t(q)}'::regclass and contype = 'u' loop
+        execute format('alter table ${t(q)} drop constraint %I', v.conname);\nend loop;
+      for v in select indexrelid::regclass::text as name from pg_index
+        where indrelid = '${t(q)}'::regclass and indisunique and not indisprimary loop
+        execute 'drop index ' || v.name;\nend loop;\nend $harm$; update ${t(q)} set idempotency_key = 'k'`,
+  S50: (q) => `delete from ${t(q)} where state = 'completed'`
+}
+
+layer(TestLive, { concurrent: false })("Doctor", (it) => {
+  it.effect("finds nothing in a sound queue", () =>
+    Effect.gen(function*() {
+      const { queue } = yield* busy
+      assert.deepStrictEqual(yield* Doctor.check({ queue }), [])
+    }))
+
+  it("has a test for everything that it looks for", () => assert.deepStrictEqual(Object.keys(harm), [...Doctor.ids]))
+
+  for (const [id, statement] of Object.entries(harm)) {
+    it.effect(`finds what breaks ${id}`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const { queue } = yield* busy
+        for (const part of statement(queue).split("; ")) yield* sql.unsafe(part)
+        const found = yield* Doctor.check({ queue })
+        assert.include(found.map((violation) => violation.id), id)
+        assert.isAtMost((yield* Doctor.check({ queue, limit: 1 })).filter((violation) => violation.id === id).length, 1)
+      }))
+  }
+
+  it.effect("refuses what it cannot look at", () =>
+    Effect.gen(function*() {
+      assert.strictEqual((yield* Effect.flip(Doctor.check({ queue: "no_such_queue" })))._tag, "NotFound")
+      assert.strictEqual((yield* Effect.flip(Doctor.check({ timeout: 0 })))._tag, "InvalidInput")
+      assert.strictEqual((yield* Effect.flip(Doctor.check({ limit: 0 })))._tag, "InvalidInput")
+    }))
+
+  it.effect("gives up when its time is over, and leaves the session as it was", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { queue } = yield* busy
+      const locked = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(sql.withTransaction(
+        sql.unsafe(`lock table ${t(queue)} in access exclusive mode`).pipe(
+          Effect.andThen(Deferred.succeed(locked, undefined)),
+          Effect.andThen(Effect.never)
+        )
+      ))
+      yield* Deferred.await(locked)
+      const error = yield* Effect.flip(Doctor.check({ queue, timeout: "100 millis" }))
+      assert.strictEqual(error._tag === "DriverError" ? error.reason._tag : error._tag, "Unavailable")
+      yield* Fiber.interrupt(holder)
+      const inside = yield* Effect.exit(sql.withTransaction(Effect.gen(function*() {
+        yield* sql`set local statement_timeout = 4321`
+        assert.deepStrictEqual(yield* Doctor.check({ queue }), [])
+        return yield* sql`show statement_timeout`
+      })))
+      assert.deepStrictEqual(inside, Exit.succeed([{ statement_timeout: "4321ms" }]))
+    }))
+})
