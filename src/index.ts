@@ -40,6 +40,8 @@ export * as Task from "./core/Task.ts"
 export * as TaskHandle from "./core/TaskHandle.ts"
 /** Spans, metrics and annotations of logs. @since 0.1.0 */
 export * as Telemetry from "./layers/Telemetry.ts"
+/** Many messages to one task, each taken once and in order. @since 0.1.0 */
+export * as Mailbox from "./core/Mailbox.ts"
 /** Looking after a store while a program runs. @since 0.1.0 */
 export * as Maintenance from "./layers/Maintenance.ts"
 /** The store in memory. @since 0.1.0 */

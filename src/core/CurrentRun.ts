@@ -81,6 +81,8 @@ export class CurrentRun extends Context.Service<CurrentRun, {
   ) => Effect.Effect<Schema.Json, E, R>
   /** Whether the calling code is inside of `transact`. What it writes then needs no checkpoint of its own. */
   readonly transacting: boolean
+  /** What parts of the library note down for as long as this execution lasts. Nothing of it is stored. */
+  readonly notes: Map<string, unknown>
   /** Hands the run back until then: the handler begins anew, with its checkpoints and without having spent an attempt. */
   readonly snooze: (until: Duration.Duration | DateTime.Utc) => Effect.Effect<never>
 }>()("effect-absurd/core/CurrentRun") {}
@@ -214,6 +216,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       stored: (name, state) => checkpoints.set(name, state)
     }),
     transacting: false,
+    notes: new Map(),
     snooze: (until) =>
       persist(Effect.map(coalesced.release(queue, { ...held, until }), (outcome) => ({ outcome }))).pipe(
         Effect.tap(() => Effect.sync(() => end({ _tag: "Suspended" }))),

@@ -104,6 +104,16 @@ export const EventName = name(512).pipe(Schema.brand("effect-absurd/EventName"))
 export type EventName = typeof EventName.Type
 
 /**
+ * The name of a mailbox: not blank, at most 200 bytes.
+ *
+ * @since 0.1.0
+ * @category event
+ */
+export const MailboxName = name(200).pipe(Schema.brand("effect-absurd/MailboxName"))
+/** @since 0.1.0 */
+export type MailboxName = typeof MailboxName.Type
+
+/**
  * A key under which at most one task exists in a queue: not blank, at most 512 bytes.
  *
  * @since 0.1.0

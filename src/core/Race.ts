@@ -90,6 +90,21 @@ export const timeout: {
     }))
 )
 
+/**
+ * Whether a name lies in a branch of a race that another branch has won: it is not executed in any later execution.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const hasLost = (run: CurrentRun["Service"], name: CheckpointName): boolean => {
+  const parts = name.split("/")
+  return parts.slice(0, -2).some((own, index) => {
+    const race = [...parts.slice(0, index), own.replace(/~([0-9]+)$/, "#$1")].join("/")
+    const decision = run.recall(CheckpointName.make(race))
+    return isDecided(decision) && decision.winner !== parts[index + 1]
+  })
+}
+
 // --- internal
 
 const checkName = Input.check("step", StepName)
@@ -122,6 +137,7 @@ const decided = <A, E, R>(
 
 const Decided = Schema.Struct({ winner: Schema.String })
 const decode = Schema.decodeUnknownEffect(Decided)
+const isDecided = Schema.is(Decided)
 
 const winnerOf = (name: string, branches: ReadonlyArray<string>, stored: Schema.Json): Effect.Effect<string> =>
   Effect.matchEffect(decode(stored), {
