@@ -65,6 +65,8 @@ export interface Options {
   readonly stallAfter: Duration.Duration
   /** Told about each execution once its handler may run, and about its end. */
   readonly track: (execution: CurrentRun.Execution) => () => void
+  /** Told once the handler is over, before the store is. */
+  readonly vacate: () => void
 }
 
 /**
@@ -79,10 +81,9 @@ export const execute = (claimed: Driver.Claimed, options: Options): Effect.Effec
     const handler = claimed.name === Compensation.guardian
       ? Guardian.handler(absurd, options.queue, claimed.name)
       : absurd.handlers.find(options.queue, claimed.name)
-    return (handler === undefined
+    return handler === undefined
       ? deferUnknown(absurd, claimed, options)
-      : runHandler(absurd, handler, claimed, options))
-      .pipe(Effect.annotateLogs({ task: claimed.name, taskId: claimed.taskId, runId: claimed.runId }))
+      : runHandler(absurd, handler, claimed, options)
   })
 
 // --- internal
@@ -165,6 +166,7 @@ const runHandler = (
           const untrack = options.track(execution)
           yield* Scope.addFinalizer(scope, Effect.sync(untrack))
           const ended = yield* Effect.exit(restore(runToEnd(handler, execution)))
+          options.vacate()
           // Interrupted from outside: the worker shuts down.
           if (Exit.isFailure(ended)) {
             yield* handBack(absurd, claimed, options, Duration.zero)
