@@ -257,9 +257,7 @@ const untilEnded = (taskId: string, options: { readonly queue?: string | undefin
   Effect.scoped(Effect.gen(function*() {
     const { signals } = yield* Absurd
     const hinted = Latch.makeUnsafe(false)
-    yield* signals.subscribe((hint) => {
-      if (hint._tag === "Gap" || (hint._tag === "Ended" && hint.taskId === taskId)) hinted.openUnsafe()
-    })
+    yield* signals.subscribeEnd(taskId, () => hinted.openUnsafe())
     for (let pause = 50;; pause = Math.min(1000, pause * 2)) {
       hinted.closeUnsafe()
       const result = yield* getTaskResult(taskId, options)

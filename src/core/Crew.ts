@@ -134,8 +134,9 @@ export const make = Effect.fnUntraced(function*(
     const execution = Engine.execute(claimed, {
       queue,
       lease: options.lease,
+      claimedAt,
       stallAfter: options.stallAfter,
-      track: (execution) => options.heartbeat.track(queue, execution, claimedAt),
+      track: (execution) => options.heartbeat.track(queue, execution),
       vacate
     })
     launch(Effect.map(Effect.provideService(execution, Absurd, absurd), options.onEnd), () => {

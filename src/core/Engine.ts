@@ -59,8 +59,10 @@ export interface Outcome {
  */
 export interface Options {
   readonly queue: QueueName
-  /** How long a checkpoint renews the lease for. */
+  /** How long the run was claimed for, and how long a checkpoint renews that. */
   readonly lease: Duration.Duration
+  /** See `CurrentRun.Options`. */
+  readonly claimedAt: number
   /** See `CurrentRun.Options`. */
   readonly stallAfter: Duration.Duration
   /** Told about each execution once its handler may run, and about its end. */
@@ -159,6 +161,7 @@ const runHandler = (
               queue: options.queue,
               claimed,
               lease: options.lease,
+              claimedAt: options.claimedAt,
               stallAfter: options.stallAfter
             }),
             scope

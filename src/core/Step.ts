@@ -132,8 +132,9 @@ export const run: {
         run.named(base, (checkpoint) => {
           const stored = run.recall(checkpoint)
           if (stored !== undefined) return Telemetry.stepping(run, checkpoint, true, codec.decode(stored))
+          const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
-            Effect.exit(atEndOfHistory(tried(name, effect, options))),
+            Effect.exit(atEndOfHistory(tried(name, body, options))),
             (exit) =>
               Effect.flatMap(codec.encode(exit), (encoded) =>
                 encoded === undefined
@@ -220,7 +221,7 @@ export const begin: {
     const base = yield* Effect.orDie(checkName(name))
     const checkpoint = yield* run.named(base, Effect.succeed)
     const stored = run.recall(checkpoint)
-    if (stored === undefined) yield* atEndOfHistory(Effect.void)
+    if (stored === undefined) yield* atEndOfHistory(run.ensureHeld)
     return {
       checkpoint,
       completed: stored === undefined ? Option.none() : Option.some(yield* Effect.orDie(codec.decode(stored))),
