@@ -115,7 +115,7 @@ export const createQueue = Effect.fn("Absurd.createQueue")(function*(
 ): Effect.fn.Return<void, InvalidInput | InvalidState | DriverError, Absurd> {
   const { driver } = yield* Absurd
   const queue = yield* checkNewQueue(name)
-  yield* driver.createQueue({ queue, storage: options?.storage ?? "unpartitioned" })
+  yield* driver.createQueue({ queue, storage: yield* checkStorage(options?.storage ?? "unpartitioned") })
 })
 
 /**
@@ -248,6 +248,7 @@ export const cancelTask = Effect.fn("Absurd.cancelTask")(function*(
 
 const checkQueue = Input.check("queue", QueueName)
 const checkNewQueue = Input.check("queue", NewQueueName)
+const checkStorage = Input.check("storage", Driver.StorageMode)
 const checkWorkerId = Input.check("workerId", WorkerId)
 const checkEvent = Input.check("event", EventName)
 const checkTaskId = Input.check("taskId", TaskId)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
 import * as CurrentRun from "./CurrentRun.ts"
@@ -293,7 +293,19 @@ const fail = (
   options: Options
 ): Effect.Effect<Result> => {
   const { attempt, elapsed, runId, token } = execution.claimed
-  return Effect.flatMap(handler.onFailure({ cause, attempt, elapsed }), ({ failure, retry }) => {
+  const described = Effect.suspend(() => handler.onFailure({ cause, attempt, elapsed })).pipe(
+    // The failure of the run is stored whatever becomes of its description.
+    Effect.catchCause((defect) =>
+      Effect.as(
+        Effect.logError(
+          "The failure of this run could not be described; storing it by the stored retry strategy",
+          defect
+        ),
+        { failure: Failure.fromUnknown(Cause.squash(cause)), retry: { _tag: "Stored" } as const }
+      )
+    )
+  )
+  return Effect.flatMap(described, ({ failure, retry }) => {
     const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
     return tell(absurd, execution, options, request, ({ state }) => ({ _tag: "Failed", final: state === "failed" }))
   })
