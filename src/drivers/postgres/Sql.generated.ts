@@ -3776,9 +3776,9 @@ $$;
     group: "wire",
     sql: `-- The wire door to checkpoints.
 
--- Writes a checkpoint, over an older one unless a newer attempt owns it. A positive \`p_extend_claim_by\` makes the lease of
--- a running run end so many seconds from now. The run is locked first, so that an attempt that has just been given up can
--- no longer write.
+-- Writes a checkpoint of a running run's own task, over an older one unless a newer attempt owns it. A positive
+-- \`p_extend_claim_by\` makes the lease end so many seconds from now. The run is locked first, so that an attempt that has
+-- just been given up can no longer write.
 create or replace function absurd.set_task_checkpoint_state(
   p_queue_name text,
   p_task_id uuid,
@@ -3801,13 +3801,16 @@ begin
   select * into v_run from absurd_effect.states(p_queue_name, p_owner_run);
   if v_run.run_state is null then
     raise exception 'Run "%" not found for checkpoint', p_owner_run;
-  elsif v_run.task_state = 'cancelled' or v_run.run_state in ('cancelled', 'failed') then
+  elsif v_run.task_state = 'cancelled' or v_run.run_state <> 'running' then
     perform absurd_effect.refuse(
-      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end, ''
+      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end,
+      'Run "%1$s" is not currently running in queue "%2$s"'
     );
+  elsif v_run.task_id is distinct from p_task_id then
+    raise exception 'Run "%" does not belong to task "%"', p_owner_run, p_task_id;
   end if;
   v_now := absurd.current_time();
-  if p_extend_claim_by > 0 and v_run.run_state = 'running' and v_run.claim_expires_at is not null then
+  if p_extend_claim_by > 0 and v_run.claim_expires_at is not null then
     execute absurd_effect.bind(p_queue_name, 'update absurd.%2$I set claim_expires_at = $2 where run_id = $1')
       using p_owner_run, v_now + make_interval(secs => p_extend_claim_by);
   end if;
@@ -3873,6 +3876,20 @@ $$;
     group: "wire",
     sql: `-- The wire door to events.
 
+-- Refuses an isolation level at which an emit and a wait could miss each other: whoever waits must see what has been
+-- committed until then, and not only what had been when its transaction began.
+create or replace function absurd.refuse_isolation(p_function text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception '% needs a transaction that is READ COMMITTED, and this one is %',
+      p_function, upper(current_setting('transaction_isolation'));
+  end if;
+end;
+$$;
+
 -- Emits an event, once per name: a later call changes nothing. Wakes every run that waits for it.
 create or replace function absurd.emit_event(p_queue_name text, p_event_name text, p_payload jsonb default null)
 returns void
@@ -3883,6 +3900,7 @@ begin
   if p_event_name is null or btrim(p_event_name) = '' then
     raise exception 'event_name must be provided';
   end if;
+  perform absurd.refuse_isolation('emit_event');
   perform absurd_effect.emit(p_queue_name, p_event_name, p_payload);
 end;
 $$;
@@ -3924,7 +3942,7 @@ begin
     return;
   end if;
 
-  perform absurd_effect.require_read_committed();
+  perform absurd.refuse_isolation('await_event');
   v_events := absurd_effect.hold_events(p_queue_name, array[p_event_name]);
   execute absurd_effect.bind(p_queue_name, $q$
     select r.task_id, r.state, t.state as task_state, r.wake_event
@@ -4022,6 +4040,19 @@ begin
 end;
 $$;
 
+-- Refuses an instant that never comes, or that is no instant. Whoever slept until then would sleep for ever, with no wait
+-- that says for what.
+create or replace function absurd.validate_instant(p_name text, p_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not isfinite(p_at) then
+    raise exception '% must be finite', p_name;
+  end if;
+end;
+$$;
+
 -- Fails a running or sleeping run. The next attempt, if there is one, starts at \`p_retry_at\` or as the task's strategy says.
 create or replace function absurd.fail_run(
   p_queue_name text,
@@ -4037,6 +4068,7 @@ declare
     'run', p_run_id, 'retry', case when p_retry_at is null then 'stored' else 'at' end, 'instant', p_retry_at
   );
 begin
+  perform absurd.validate_instant('retry_at', p_retry_at);
   if p_reason is not null then
     v_item := v_item || jsonb_build_object('reason', p_reason);
   end if;
@@ -4055,6 +4087,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform absurd.validate_instant('wake_at', p_wake_at);
   if exists (
     select from absurd_effect.release(
       p_queue_name, jsonb_build_array(jsonb_build_object('run', p_run_id, 'instant', p_wake_at))
@@ -4099,6 +4132,54 @@ $$;
     group: "wire",
     sql: `-- The wire door to tasks: names, columns, SQLSTATEs and messages that programs in other languages rely on.
 
+-- Refuses options that are no object. Null, in SQL or JSON, stands for none; unknown keys are ignored.
+create or replace function absurd.validate_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(p_options) not in ('object', 'null') then
+    raise exception 'options must be a JSON object';
+  end if;
+end;
+$$;
+
+-- Refuses the options of a spawn when they hold what the task could not honour: it would be ignored in silence, or be met
+-- by a worker long after whoever made the mistake has gone on.
+create or replace function absurd.validate_spawn_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key text;
+  v_value jsonb;
+begin
+  perform absurd.validate_options(p_options);
+  foreach v_key in array array['headers', 'retry_strategy', 'cancellation'] loop
+    if jsonb_typeof(p_options -> v_key) not in ('object', 'null') then
+      raise exception '% must be a JSON object', v_key;
+    end if;
+  end loop;
+  if jsonb_typeof(p_options -> 'idempotency_key') not in ('string', 'null') or p_options ->> 'idempotency_key' = '' then
+    raise exception 'idempotency_key must be a text that is not empty';
+  end if;
+  foreach v_key in array array['base_seconds', 'factor', 'max_seconds'] loop
+    v_value := p_options -> 'retry_strategy' -> v_key;
+    if jsonb_typeof(v_value) <> 'null'
+      and (absurd_effect.number_of(v_value, null, 1) is null or btrim(v_value #>> '{}') like '-%')
+    then
+      raise exception 'retry_strategy.% must be a number that is not negative', v_key;
+    end if;
+  end loop;
+  foreach v_key in array array['max_delay', 'max_duration'] loop
+    v_value := p_options -> 'cancellation' -> v_key;
+    if jsonb_typeof(v_value) <> 'null' and v_value #>> '{}' !~ '^[0-9]{1,9}$' then
+      raise exception 'cancellation.% must be a whole number of seconds from 0 to 999999999', v_key;
+    end if;
+  end loop;
+end;
+$$;
+
 -- Spawns a task, or finds the one that has the idempotency key (\`created\` is then false and the run its newest).
 create or replace function absurd.spawn_task(
   p_queue_name text,
@@ -4110,11 +4191,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
 begin
   if p_task_name is null or btrim(p_task_name) = '' then
     raise exception 'task_name must be provided';
   end if;
+  perform absurd.validate_spawn_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;
@@ -4190,9 +4273,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
   v_retry record;
 begin
+  perform absurd.validate_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;
