@@ -50,7 +50,7 @@ layer(Layer.effect(TestPostgres.TestDatabase, TestPostgres.database))("on a cloc
 
   it.effect("and under the test kit, in whatever order things start", () =>
     Effect.gen(function*() {
-      const kits: ReadonlyArray<Layer.Layer<unknown, never, SqlClient.SqlClient>> = [
+      const kits: ReadonlyArray<Layer.Layer<never, never, SqlClient.SqlClient>> = [
         AbsurdTestSql.layer,
         TestTime.layerSql
       ]
