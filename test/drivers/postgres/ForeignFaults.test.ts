@@ -1,7 +1,7 @@
 /** What another installation of Absurd does wrong, and what the driver beside it makes of that. */
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
-import { Absurd, Maintenance } from "effect-absurd"
+import { Absurd, Maintenance, Worker } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import * as Fixture from "../../conformance/Fixture.ts"
 import * as ForeignPostgres from "../../support/ForeignPostgres.ts"
@@ -66,5 +66,28 @@ layer(subject, { concurrent: false })("beside another installation", (it) => {
       yield* Absurd.setCheckpoint(again!, "step", 1)
       yield* Absurd.completeTask(again!, "done")
       assert.strictEqual((yield* Absurd.getTaskStatus(taskId, { queue })).state, "completed")
+    }))
+
+  it.effect("a queue that was dropped by somebody else and made again is not paused", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { advance } = yield* TestTime.TestTime
+      const queue: string = Fixture.freshQueue()
+      yield* Absurd.createQueue(queue)
+      assert.isTrue(yield* Worker.pause(queue))
+      assert.isFalse(yield* Worker.pause(queue))
+      yield* sql`SELECT absurd.drop_queue(${queue})`
+      assert.lengthOf(yield* sql`SELECT FROM absurd_effect.paused_queues WHERE queue_name = ${queue}`, 1)
+      yield* advance("1 second")
+      yield* Absurd.createQueue(queue)
+      yield* Absurd.spawnTask("job", null, { queue })
+      assert.isFalse((yield* Worker.load(queue)).paused)
+      assert.lengthOf(yield* Absurd.claimTask({ queue }), 1)
+      assert.isFalse(yield* Worker.resume(queue))
+      yield* Absurd.spawnTask("job", null, { queue })
+      assert.isTrue(yield* Worker.pause(queue))
+      assert.lengthOf(yield* Absurd.claimTask({ queue }), 0)
+      assert.isTrue(yield* Worker.resume(queue))
+      assert.lengthOf(yield* Absurd.claimTask({ queue }), 1)
     }))
 })
