@@ -31,7 +31,7 @@ const fill = Effect.gen(function*() {
   yield* query(
     client,
     `insert into absurd.t_big (task_id, task_name, params, state, attempts, last_attempt_run, cancellation)
-      select uuidv7(), 'task', 'null', (array['pending', 'completed', 'sleeping', 'completed'])[1 + i % 4], 1, uuidv7(),
+      select absurd.portable_uuidv7(), 'task', 'null', (array['pending', 'completed', 'sleeping', 'completed'])[1 + i % 4], 1, absurd.portable_uuidv7(),
         case when i % 4 = 2 then '{"max_delay": 1000000}'::jsonb end
       from generate_series(1, ${4 * size}) i`
   )
