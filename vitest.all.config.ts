@@ -4,5 +4,5 @@ import { settings } from "./vitest.config.ts"
 
 export default defineConfig({
   ...settings,
-  test: { ...settings.test, exclude: [] }
+  test: { ...settings.test, exclude: [], testTimeout: 180_000 }
 })
