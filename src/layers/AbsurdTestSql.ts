@@ -3,11 +3,12 @@
  *
  * @since 0.1.0
  */
-import { DateTime, Effect, Layer, type Schema } from "effect"
+import { Effect, Layer, type Schema } from "effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { DriverError, NotFound, Rejected } from "../core/Errors.ts"
 import type { Dump } from "../core/Invariants.ts"
+import * as FakeNow from "../drivers/postgres/FakeNow.ts"
 import * as Rows from "../drivers/postgres/Rows.ts"
 import { layerStart, TestStore } from "./testkit/TestStore.ts"
 
@@ -23,8 +24,7 @@ export const layer: Layer.Layer<TestStore, never, SqlClient> = Layer.effect(
   Effect.map(SqlClient, (client) => {
     const sql = client.withoutTransforms()
     return TestStore.of({
-      setTime: (instant) =>
-        Effect.orDie(sql`select set_config('absurd.fake_now', ${DateTime.formatIso(instant)}, false)`),
+      setTime: (instant) => Effect.orDie(FakeNow.set(sql, instant)),
       dump: (queue) => dump(sql, queue)
     })
   })

@@ -42,18 +42,3 @@ export const all = (name: string, subject: Layer.Layer<Driver | TestTime, unknow
     WorkflowRun.suite("workflow runs", subject)
     Upkeep.suite("upkeep", subject)
   })
-
-/**
- * The suites that matter where a store works as it does elsewhere but is built of other parts: all of them when
- * `ABSURD_TEST_ALL` is set, as `npm run test:matrix` does.
- */
-export const essential = (name: string, subject: Layer.Layer<Driver | TestTime, unknown>) =>
-  process.env["ABSURD_TEST_ALL"] !== undefined ? all(name, subject) : describe(name, () => {
-    Queue.suite("queues", subject)
-    Spawn.suite("spawning", subject)
-    Claim.suite("claiming", subject)
-    Lease.suite("leases", subject)
-    Retry.suite("retrying", subject)
-    Event.suite("events", subject)
-    Result.suite("results", subject)
-  })
