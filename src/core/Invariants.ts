@@ -340,7 +340,9 @@ const stepTask = (task: TaskRow, next: TaskRow, report: Report) => {
     report("S10", taskId, "its result was changed")
   }
   if (next.attempts < task.attempts) report("S1", taskId, "its attempts became fewer")
-  if (!same([task.name, task.params, task.idempotencyKey], [next.name, next.params, next.idempotencyKey])) {
+  // Until it is started it may be revised.
+  const params = task.firstStartedAt === null ? next.params : task.params
+  if (!same([task.name, params, task.idempotencyKey], [next.name, next.params, next.idempotencyKey])) {
     report("S10", taskId, "what it was spawned with was changed")
   }
 }

@@ -131,6 +131,16 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         }
       }))
 
+    it.effect("a queue that does not exist has no task that could be waited for", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        const { ids, parent } = yield* family(q, 1)
+        const nowhere = Fixture.freshQueue()
+        assert.deepStrictEqual(yield* q.suspend(parent, [tasks(nowhere, ids)]), over)
+        const both = [tasks(nowhere, ids, true, "a"), tasks(q.queue, ids, true, "b")]
+        assert.deepStrictEqual((yield* q.suspend(parent, both)).waits, [ended, waiting])
+      }))
+
     it.effect("a task of another queue is looked at again and again", () =>
       Effect.gen(function*() {
         const q = yield* Fixture.make

@@ -20,6 +20,7 @@ const busy = Effect.gen(function*() {
   yield* q.complete(yield* q.start(), { n: 1 })
   yield* q.fail(yield* q.start(), Retries.never)
   yield* q.fail(yield* q.start({ maxAttempts: 3 }), Retries.after(Fixture.seconds(900)))
+  yield* q.fail(yield* q.start({ maxAttempts: null }), Retries.after(Fixture.seconds(900)))
   const cancelled = yield* q.start()
   yield* q.driver.cancelTask({ queue: q.queue, taskId: cancelled.taskId })
   const waiting = yield* q.start()
@@ -45,8 +46,10 @@ const harm: { readonly [id: string]: (queue: string) => string } = {
   S5: (q) => `update ${t(q)} set cancelled_at = null where state = 'cancelled'`,
   S7: (q) => `update ${t(q)} set attempts = 9 where state = 'completed'`,
   S8: (q) =>
-    `update ${t(q)} set last_attempt_run = (select run_id from ${r(q)} where state = 'failed' and task_id in
-    (select task_id from ${r(q)} where attempt = 2)) where task_id in (select task_id from ${r(q)} where attempt = 2)`,
+    `update ${t(q)} t set last_attempt_run = (select run_id from ${
+      r(q)
+    } r where state = 'failed' and r.task_id = t.task_id)
+    where max_attempts = 3`,
   S10: (q) => `update ${t(q)} set completed_payload = '2' where state = 'completed'`,
   S11: (q) => `update ${r(q)} set failure_reason = null where state = 'failed'`,
   S13: (q) => `update ${r(q)} set claimed_by = 'w' where state = 'sleeping' and wake_event is not null`,

@@ -42,7 +42,7 @@ const checks: ReadonlyArray<readonly [id: Id, select: (tables: Tables) => string
   ["S7", ({ runs, tasks }) => `
     select t.task_id::text, format('%s attempts of at most %s, and %s runs', t.attempts, t.max_attempts, r.n)
     from ${tasks} t join (select task_id, count(*) as n from ${runs} group by task_id) r on r.task_id = t.task_id
-    where t.attempts <> r.n or t.attempts > greatest(1, t.max_attempts)`],
+    where t.attempts <> r.n or (t.max_attempts is not null and t.attempts > greatest(1, t.max_attempts))`],
   ["S8", ({ runs, tasks }) => `
     select t.task_id::text, 'its last run is not the one of the last attempt'
     from ${tasks} t join ${runs} r on r.run_id = t.last_attempt_run
