@@ -86,8 +86,8 @@ export const explore = Effect.fnUntraced(function*(
   }
 ): Effect.fn.Return<number, Found> {
   const { length = 100, maxShrinks = 500, operations, told = () => {} } = options
-  let done = 0
-  for (let seed = options.seed; done < operations; seed++) {
+  const counter = { done: 0 }
+  for (let seed = options.seed; counter.done < operations; seed++) {
     const commands: Array<Command> = []
     const drawn = yield* draw(seed)
     const compared = compare(
@@ -98,7 +98,7 @@ export const explore = Effect.fnUntraced(function*(
           Effect.undefined :
           Effect.tap(drawn.next(knownOf), (command) => Effect.sync(() => commands.push(command))),
       (command, answer) => {
-        done++
+        counter.done++
         told(command, answer)
       }
     )
@@ -109,7 +109,7 @@ export const explore = Effect.fnUntraced(function*(
         return yield* new Found({ reference: reference.name, other: other.name, seed, ...shortest })
       }))
   }
-  return done
+  return counter.done
 })
 
 // --- internal
