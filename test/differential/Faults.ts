@@ -63,8 +63,8 @@ export const faults: { readonly [name: string]: Fault } = {
   },
   "a deadline starts anew": {
     file: "Suspending.ts",
-    find: "const until = fixed(call, run, deadlineOf(wait.step), () => Instants.after(now, timeout))",
-    put: `fixed(call, run, deadlineOf(wait.step), () => Instants.after(now, timeout))
+    find: "const until = fixed(call, run, deadlineOf(wait.step), () => isTold ? now : Instants.after(now, timeout))",
+    put: `fixed(call, run, deadlineOf(wait.step), () => isTold ? now : Instants.after(now, timeout))
   const until: number | undefined = Instants.after(now, timeout)`
   },
   "a rollback undoes nothing": {
