@@ -30,6 +30,7 @@ const advance = operation({
     return { millis: aimed ?? (millis >= 60_000 && chance.happens(0.7) ? 250 : millis) }
   },
   perform: () => Effect.void,
+  touches: "nothing",
   alone: true
 })
 

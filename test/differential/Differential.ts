@@ -85,7 +85,7 @@ export const explore = Effect.fnUntraced(function*(
     readonly told?: Told
   }
 ): Effect.fn.Return<number, Found> {
-  const { length = 100, maxShrinks = 500, operations, told = () => {} } = options
+  const { length = 160, maxShrinks = 500, operations, told = () => {} } = options
   const counter = { done: 0 }
   for (let seed = options.seed; counter.done < operations; seed++) {
     const commands: Array<Command> = []
@@ -160,7 +160,8 @@ class Comparison {
       // Without ties of instants, whose order would be chance.
       const pause = 1 + (drawn._tag === "advance" ? drawn.millis : 0)
       this.now = DateTime.addDuration(this.now, Duration.millis(pause))
-      yield* this.setTime(this.now)
+      // Nobody looks at a clock before the next command.
+      if (drawn._tag !== "advance") yield* this.setTime(this.now)
       const command = withoutTies(drawn, this.world, this.now)
       const answers: Array<unknown> = []
       const worlds: Array<Known.World> = []

@@ -42,7 +42,7 @@ export interface Operation<Fields extends Schema.Struct.Fields> {
   ) => Partial<Schema.Struct.Type<Fields>>
   readonly perform: (place: Place, command: Schema.Struct.Type<Fields>) => Effect.Effect<unknown, unknown>
   /** What it changes beside its queue, or instead: then its queue is not looked at. */
-  readonly touches?: "schedules" | "workflowRuns" | "every queue"
+  readonly touches?: "schedules" | "workflowRuns" | "every queue" | "nothing"
   /** Only by itself, not among others in a transaction. */
   readonly alone?: boolean
 }

@@ -57,6 +57,7 @@ export const operations = {
   claimedWith: operation({
     fields: { run: Drawn.Run },
     weight: () => 1,
+    touches: "nothing",
     perform: (place, { run }) =>
       Effect.map(
         place.driver.claimedWith({ queue: place.queue, token: Drawn.held(place, run).token }),

@@ -41,6 +41,7 @@ export const operations = {
   listQueues: operation({
     fields: {},
     weight: () => 0.3,
+    touches: "nothing",
     perform: ({ driver }) => driver.listQueues
   }),
   setPolicy: operation({
@@ -83,6 +84,7 @@ export const operations = {
   getPolicy: operation({
     fields: {},
     weight: () => 0.6,
+    touches: "nothing",
     perform: ({ driver, queue }) => driver.getQueuePolicy(queue)
   }),
   pause: operation({

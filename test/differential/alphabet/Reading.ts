@@ -8,6 +8,7 @@ export const operations = {
   read: operation({
     fields: { task: Drawn.Task, run: Drawn.Run, step: Schema.NullOr(Drawn.Step), key: Drawn.Key },
     weight: () => 2,
+    touches: "nothing",
     perform: (place, { key, run, step, task }) => {
       const { driver, names, queue } = place
       const taskId = Drawn.task(place, task)
@@ -37,6 +38,7 @@ export const operations = {
   load: operation({
     fields: {},
     weight: () => 1.5,
+    touches: "nothing",
     perform: ({ driver, queue }) =>
       Effect.map(driver.queueLoad(queue), (load) => ({
         ...load,

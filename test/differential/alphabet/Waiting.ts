@@ -90,6 +90,7 @@ export const operations = {
   readEvent: operation({
     fields: { event: Drawn.Event },
     weight: () => 0.7,
+    touches: "nothing",
     perform: ({ driver, queue }, { event }) => driver.readEvent({ queue, event: Fixture.event(event) })
   })
 }
