@@ -133,8 +133,8 @@ export const faults: { readonly [name: string]: Fault } = {
   },
   "only the first overdue task is cancelled": {
     file: "Claiming.ts",
-    find: "task !== undefined; task = deadlines.first(call.now)",
-    put: "task !== undefined; task = undefined"
+    find: "...deadlines.select(call.now, Infinity, () => true)",
+    put: "...deadlines.select(call.now, 1, () => true)"
   },
   "an event is emitted in every queue": {
     file: "MemoryDriver.ts",
