@@ -11,10 +11,12 @@ import * as MemoryDriver from "../../src/drivers/memory/MemoryDriver.ts"
 
 type Call = Effect.Effect<unknown, unknown, unknown>
 
-/** A driver that dies with the violations when there are any. */
+/** A driver that dies with the violations when there are any, or tells of them. */
 export const checked = (
   driver: Driver["Service"],
-  store: MemoryDriver.MemoryStore["Service"]
+  store: MemoryDriver.MemoryStore["Service"],
+  tell: (violations: ReadonlyArray<Invariants.Violation>) => Effect.Effect<void> = (violations) =>
+    Effect.die(new Error(`unsound: ${Invariants.format(violations)}`))
 ): Driver["Service"] => {
   const known = new Map<QueueName, Invariants.Dump>()
   const check = (queue: QueueName, inAnswer: (after: Invariants.Dump) => ReadonlyArray<Invariants.Violation>) =>
@@ -29,7 +31,7 @@ export const checked = (
           ...inAnswer(after),
           ...Invariants.checkQueues(known)
         ]
-        return found.length === 0 ? Effect.void : Effect.die(new Error(`unsound: ${Invariants.format(found)}`))
+        return found.length === 0 ? Effect.void : tell(found)
       }
     })
   return new Proxy(driver, {

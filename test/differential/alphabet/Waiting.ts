@@ -70,8 +70,12 @@ export const operations = {
       }[kind ?? "all"]
       return { run, waits: chosen }
     },
-    perform: (place, { run, waits }) =>
-      place.driver.suspend({ queue: place.queue, ...Drawn.held(place, run), waits: waitsOf(place, waits) })
+    perform: (place, { run, waits }) => {
+      const all = waitsOf(place, waits)
+      // Of two mistakes, no waits and no queue, either may be told.
+      const some = all.length > 0 || place.known.exists ? all : [Fixture.Waits.timer("timer", Duration.seconds(1))]
+      return place.driver.suspend({ queue: place.queue, ...Drawn.held(place, run), waits: some })
+    }
   }),
   emit: operation({
     fields: { event: Drawn.Event, payload: Drawn.Json },
