@@ -176,6 +176,38 @@ export const emitEvent = Effect.fn("Absurd.emitEvent")(function*(
   return emitted
 })
 
+// --- transactions
+
+/**
+ * Runs an effect in a transaction of the store: everything that the client does inside, spawned tasks, emitted events and
+ * whatever else, commits together when the effect succeeds. A failure, a defect and an interruption undo all of it; the
+ * failure comes out as it was.
+ *
+ * Within another transaction it is a part of that one: what fails and is caught is undone alone, and what succeeded is
+ * undone with the whole.
+ *
+ * On PostgreSQL this is a transaction of the `SqlClient` that the client was made with, at READ COMMITTED, and statements of
+ * that `SqlClient` are in it; so are operations inside its own `sql.withTransaction`. In memory, everything else that is
+ * asked of the store waits until the transaction has ended.
+ *
+ * In the code of a task use `Step.transaction`, which stores the step in the same commit.
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Absurd } from "effect-absurd"
+ *
+ * const announce = Absurd.withTransaction(
+ *   Effect.andThen(Absurd.emitEvent("closed", 1), Absurd.emitEvent("reported", 1))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category transactions
+ */
+export const withTransaction = <A, E, R>(
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | DriverError, R | Absurd> => Effect.flatMap(Absurd, ({ driver }) => driver.withTransaction(self))
+
 // --- tasks
 
 /**

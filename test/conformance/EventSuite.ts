@@ -203,6 +203,22 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.deepStrictEqual(yield* q.states(run.taskId), ["running", "running"])
       }))
 
+    it.effect("a timeout that woke a run ends one wait for its event, whatever it is called", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        for (const name of ["w", "renamed"]) {
+          const run = yield* q.start()
+          yield* q.suspend(run, [Waits.event("w", "e", seconds(5))])
+          yield* q.time.advance("5 seconds")
+          const woken = yield* q.claimOne()
+          assert.strictEqual(woken.wakeEvent, "e")
+          const first = yield* q.suspend(woken, [Waits.event(name, "e", seconds(5))])
+          assert.deepStrictEqual(first.waits, [timedOut])
+          assert.isNull((yield* q.getRun(woken.runId)).wakeEvent)
+          assert.isTrue((yield* q.suspend(woken, [Waits.event("next", "e", Duration.hours(1))])).suspended)
+        }
+      }))
+
     it.effect("what woke a run is told once, and not again after its next sleep", () =>
       Effect.gen(function*() {
         const q = yield* Fixture.make

@@ -1,6 +1,7 @@
 /** The store in memory behind a connection that a test can break, request by request. */
 import { Effect, Layer } from "effect"
-import { Absurd, Driver, Errors, MemoryDriver } from "effect-absurd"
+import { Absurd, Driver, Errors } from "effect-absurd"
+import * as CheckedMemory from "../support/CheckedMemory.ts"
 import * as TestTime from "../support/TestTime.ts"
 
 /**
@@ -72,7 +73,7 @@ export const make = () => {
   const client = Absurd.layerDriver().pipe(
     Layer.provide(
       Layer.effect(Driver.Driver, Effect.map(Driver.Driver, (driver) => wrap(driver, faults))).pipe(
-        Layer.provide(MemoryDriver.layer)
+        Layer.provide(CheckedMemory.layer)
       )
     )
   )
