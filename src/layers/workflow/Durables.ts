@@ -87,8 +87,10 @@ export const deferredDone = (
       event: Names.deferredEvent(executionId, deferredName),
       payload: yield* Encoding.deferredExit.encode(exit)
     })
-    yield* execution === undefined ? ask(emit) : Execution.request(execution, emit)
-    // What is not committed yet must not be acted upon; then the store and the watch over live runs tell.
+    const { emitted } = yield* execution === undefined ? ask(emit) : Execution.request(execution, emit)
+    // What had been completed before is known, or the watch over live runs tells of it.
+    if (!emitted) return
+    // What is not committed yet must not be acted upon; then the store and the watch tell.
     if (yield* driver.inTransaction) return
     wake.openUnsafe()
     const target = live.get(executionId)
@@ -111,7 +113,7 @@ export const scheduleClock = (
       const due = Math.min((yield* Execution.storeMillis(execution)) + Duration.toMillis(clock.duration), lastMillis)
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
     }
-    if (execution.timers.has(name)) return
+    if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
     const remaining = dueMillis(execution, name) - (yield* Execution.storeMillis(execution))
     yield* Effect.sleep(Duration.millis(Math.max(remaining, 0))).pipe(

@@ -111,9 +111,12 @@ export const cutOff = (self: Execution, cut: Cut): void => {
   self.attempt.fiber?.interruptUnsafe()
 }
 
-/** Ends the attempt when it waits for this deferred, which must have a result in the store or be a clock that is due. */
+/**
+ * Ends the attempt when it waits for this deferred, which must have a result in the store or be a clock that is due. What the
+ * attempt was given already Effect may still count as awaited, but it tells nothing new.
+ */
 export const preempt = ({ attempt }: Execution, name: string): void => {
-  if (attempt.fiber === undefined || !attempt.instance.awaitedDeferreds.has(name)) return
+  if (attempt.fiber === undefined || attempt.seen.has(name) || !attempt.instance.awaitedDeferreds.has(name)) return
   attempt.instance.suspended = true
   attempt.preempted = true
   attempt.fiber.interruptUnsafe()

@@ -7,6 +7,7 @@ import * as TestTime from "../../support/TestTime.ts"
 import * as BasicSuite from "./BasicSuite.ts"
 import * as DurableSuite from "./DurableSuite.ts"
 import * as EndingSuite from "./EndingSuite.ts"
+import * as OnceSuite from "./OnceSuite.ts"
 import * as QueueSuite from "./QueueSuite.ts"
 import * as StressSuite from "./StressSuite.ts"
 
@@ -27,6 +28,7 @@ const stores = {
 for (const [where, store] of Object.entries(stores)) {
   BasicSuite.suite(`Executions ${where}`, store)
   DurableSuite.suite(`Waits and children ${where}`, store)
+  OnceSuite.suite(`Happening once ${where}`, store)
   EndingSuite.suite(`Interrupts and ends ${where}`, store)
   QueueSuite.suite(`Durable queues ${where}`, store)
   StressSuite.suite(`Stress ${where}`, where === "in memory" ? 500 : 100, store)
