@@ -345,6 +345,11 @@ export class Driver extends Context.Service<
       readonly queue: QueueName
       readonly event: EventName
     }) => Effect.Effect<StoredEvent | undefined, Fails>
+    /** Only those that have been emitted, each once, in any order. */
+    readonly readEvents: (request: {
+      readonly queue: QueueName
+      readonly events: ReadonlyArray<EventName>
+    }) => Effect.Effect<ReadonlyArray<StoredEvent>, Fails>
 
     /** Cancels a task that has not ended; otherwise changes nothing. `state` is the state before. `NotFound` also for the task. */
     readonly cancelTask: (request: {

@@ -15,6 +15,14 @@ import type { QueueName, RunId } from "./Identifiers.ts"
 import * as Outage from "./Outage.ts"
 
 /**
+ * What a heart knows of an execution.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Beating = Pick<CurrentRun.Execution, "claimed" | "settling" | "end">
+
+/**
  * The heart of one worker.
  *
  * @since 0.1.0
@@ -25,7 +33,7 @@ export interface Heartbeat {
    * Looks after the lease of a run until the returned function is called. `claimedAt` is the monotonic time, in
    * milliseconds, before which its claim was not sent.
    */
-  readonly track: (queue: QueueName, execution: CurrentRun.Execution, claimedAt: number) => () => void
+  readonly track: (queue: QueueName, execution: Beating, claimedAt: number) => () => void
   /** Whether a run is looked after. */
   readonly tracks: (runId: RunId) => boolean
   /** Asks at once how things are with a task, if it runs here. */
@@ -138,7 +146,7 @@ export const make = Effect.fnUntraced(function*(
 
 interface Tracked {
   readonly queue: QueueName
-  readonly execution: CurrentRun.Execution
+  readonly execution: Beating
   /** Until when, in monotonic milliseconds, the lease surely holds. */
   heldUntil: number
 }

@@ -32,6 +32,7 @@ const operations: ReadonlyArray<readonly [string, Operation]> = [
   ],
   ["emit", (driver, queue) => driver.emit({ queue, event: Fixture.event("e"), payload: null })],
   ["readEvent", (driver, queue) => driver.readEvent({ queue, event: Fixture.event("e") })],
+  ["readEvents", (driver, queue) => driver.readEvents({ queue, events: [Fixture.event("e")] })],
   ["cancelTask", (driver, queue) => driver.cancelTask({ queue, taskId })],
   ["cancelRun", (driver, queue) => driver.cancelRun({ queue, runId: held.runId })],
   ["retryTask", (driver, queue) => driver.retryTask({ queue, taskId, maxAttempts: null, spawnNew: false })],

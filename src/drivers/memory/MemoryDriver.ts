@@ -127,6 +127,7 @@ export const make: Effect.Effect<{ readonly driver: Driver["Service"]; readonly 
         suspend: refusing(Suspending.suspend),
         emit: answering(Emitting.emit),
         readEvent: answering(Emitting.readEvent),
+        readEvents: answering(Emitting.readEvents),
         cancelTask: refusing(Cancelling.cancelTask),
         cancelRun: refusing(Cancelling.cancelRun),
         retryTask: refusing(Cancelling.retryTask),
