@@ -13,7 +13,7 @@ import { Absurd, resolveQueue } from "../core/Absurd.ts"
 import type { InvalidInput } from "../core/Errors.ts"
 import * as Input from "../core/Input.ts"
 import * as Engine from "./workflow/Engine.ts"
-import { type Environment, makeCompletions, makeObservers } from "./workflow/Environment.ts"
+import { type Environment, makeObservers } from "./workflow/Environment.ts"
 import * as Runs from "./workflow/Runs.ts"
 
 /**
@@ -47,6 +47,11 @@ export interface Options {
    * by default. Suspensions, replays and graceful stops do not count.
    */
   readonly maxAttempts?: number | undefined
+  /**
+   * How long the engine may take to stop, at least 1 second; 30 seconds by default. Its executions are cut off at once, and
+   * this is the time for their finalizers and for handing them back. What is left by then others take up when its lease ends.
+   */
+  readonly shutdownGrace?: Duration.Input | undefined
 }
 
 /**
@@ -68,16 +73,19 @@ export const make = Effect.fnUntraced(function*(
     concurrency: yield* Input.integer("concurrency", options.concurrency ?? 10, { minimum: 1, maximum: 10_000 }),
     lease: yield* Input.duration("lease", options.lease ?? "1 minute", { minimum: "1 second", maximum: "24 hours" }),
     pollInterval: yield* Input.duration("pollInterval", options.pollInterval ?? "250 millis", { minimum: "10 millis" }),
-    maxAttempts: yield* Input.integer("maxAttempts", options.maxAttempts ?? 100, { minimum: 1, maximum: 1_000_000 })
+    maxAttempts: yield* Input.integer("maxAttempts", options.maxAttempts ?? 100, { minimum: 1, maximum: 1_000_000 }),
+    shutdownGrace: yield* Input.duration("shutdownGrace", options.shutdownGrace ?? "30 seconds", {
+      minimum: "1 second"
+    })
   }
   const environment: Environment = {
     settings,
     absurd,
     workflows: new Map(),
+    unknown: new Set(),
     live: new Map(),
     wake: Latch.makeUnsafe(false),
     changed: Latch.makeUnsafe(false),
-    complete: yield* makeCompletions(absurd, settings.queue),
     observers: yield* makeObservers
   }
   yield* Runs.make(environment)

@@ -45,7 +45,7 @@ export const deferredResult = (
 ): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, never, WorkflowEngine.WorkflowInstance> =>
   Effect.gen(function*() {
     const { executionId } = yield* WorkflowEngine.WorkflowInstance
-    const { absurd: { driver }, settings: { queue } } = environment
+    const { absurd: { coalesced }, settings: { queue } } = environment
     const execution = yield* current(executionId)
     const { parked, seen } = execution.attempt
     const step = Names.deferredStep(name)
@@ -60,7 +60,8 @@ export const deferredResult = (
     }
     const event = yield* Execution.request(
       execution,
-      driver.readEvent({ queue, event: Names.deferredEvent(executionId, name) })
+      "readEvent",
+      coalesced.readEvent(queue, Names.deferredEvent(executionId, name))
     )
     if (event !== undefined) {
       const stored = yield* Execution.store(environment, execution, step, event.payload)
@@ -87,7 +88,9 @@ export const deferredDone = (
       event: Names.deferredEvent(executionId, deferredName),
       payload: yield* Encoding.deferredExit.encode(exit)
     })
-    const { emitted } = yield* execution === undefined ? ask(emit) : Execution.request(execution, emit)
+    const { emitted } = yield* execution === undefined
+      ? ask(environment, "emit", emit)
+      : Execution.request(execution, "emit", emit)
     // What had been completed before is known, or the watch over live runs tells of it.
     if (!emitted) return
     // What is not committed yet must not be acted upon; then the store and the watch tell.
