@@ -4,13 +4,12 @@
  * Everything belongs to the engine's scope. When it closes, claiming stops first; then all runs are cut off and handed back,
  * claimable at once; the heartbeats end last.
  */
-import { Deferred, Duration, Effect, Exit, Fiber, Latch, Random, type Scope } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope } from "effect"
 import * as Claimer from "../../core/Claimer.ts"
 import type * as Driver from "../../core/Driver.ts"
-import type { DriverError, NotFound } from "../../core/Errors.ts"
 import * as Heartbeat from "../../core/Heartbeat.ts"
-import * as Outage from "../../core/Outage.ts"
 import * as Telemetry from "../../core/Telemetry.ts"
+import * as Claiming from "./Claiming.ts"
 import type { Environment } from "./Environment.ts"
 import * as Execution from "./Execution.ts"
 import * as Names from "./Names.ts"
@@ -28,17 +27,13 @@ export const make = Effect.fnUntraced(function*(environment: Environment): Effec
     tracks: heartbeat.tracks
   })
   yield* Watch.make(environment)
-  yield* absurd.signals.subscribe((hint) => {
-    if (hint._tag === "Gap") return environment.wake.openUnsafe()
-    if (hint.queue !== settings.queue) return
-    if (hint._tag === "Work") return environment.wake.openUnsafe()
-    heartbeat.askAbout(hint.queue, hint.taskId)
-    environment.observers.notify(hint.taskId)
-  })
-  const polling = yield* poll(environment, slots, claimer).pipe(
-    Effect.annotateLogs({ queue: settings.queue, worker: absurd.workerId }),
-    Effect.forkScoped
-  )
+  const claiming = { ...environment, queue: settings.queue, pollInterval: settings.pollInterval, claimer }
+  yield* Claiming.heed(claiming, heartbeat, environment.observers.notify)
+  const polling = yield* Effect.forkScoped(Claiming.poll({
+    ...claiming,
+    wanted: () => environment.workflows.size === 0 ? 0 : slots.free(),
+    except: () => [...environment.unknown]
+  }))
   // Runs before everything above ends.
   yield* Effect.addFinalizer(() => shutDown(environment, slots, polling, claimer))
 })
@@ -96,7 +91,7 @@ const makeSlots = (
     if (closing) return fork(Claimer.giveBack(absurd, queue, [claimed]))
     if (registration === undefined) {
       const isNew = !unknown.has(claimed.name)
-      remember(unknown, claimed.name)
+      Claiming.remember(unknown, claimed.name)
       return fork(Effect.andThen(isNew ? logUnknown(claimed) : Effect.void, Claimer.giveBack(absurd, queue, [claimed])))
     }
     const executionId = claimed.headers[Names.executionHeader]
@@ -133,58 +128,6 @@ const beating = (execution: Execution.Execution): Heartbeat.Beating => ({
   },
   end: () => Execution.cutOff(execution, "Lost")
 })
-
-const poll = (environment: Environment, slots: Slots, claimer: Claimer.Claimer): Effect.Effect<never> =>
-  Effect.gen(function*() {
-    const { absurd, changed, settings, unknown, wake, workflows } = environment
-    let failures = 0
-    while (true) {
-      changed.closeUnsafe()
-      const free = slots.free()
-      if (free <= 0 || workflows.size === 0) {
-        yield* changed.await
-        continue
-      }
-      yield* absurd.outage.up
-      // Closed before the claim, so that a hint during the claim is not lost.
-      wake.closeUnsafe()
-      const claimed = yield* Effect.result(claimer.claim(settings.queue, free, [...unknown]))
-      if (claimed._tag === "Failure") {
-        yield* excuse(environment, claimed.failure, failures++)
-        continue
-      }
-      if (failures > 0) yield* Effect.logInfo("Claiming executions works again")
-      failures = 0
-      if (claimed.success < free) yield* Effect.timeoutOption(wake.await, settings.pollInterval)
-    }
-  })
-
-/** Waits before the next claim after one that failed. */
-const excuse = (
-  { absurd }: Environment,
-  error: DriverError | NotFound,
-  failures: number
-): Effect.Effect<void> =>
-  Effect.gen(function*() {
-    if (Outage.isPassing(error)) {
-      absurd.outage.report(error)
-      // The first time it is asked again as soon as the store answers.
-      if (failures > 0) yield* Effect.sleep(Duration.millis(500 + 500 * (yield* Random.next)))
-      return
-    }
-    // Nobody can say when a queue is created or a schema installed, but it may be soon.
-    if (failures === 0) yield* Effect.logError("Claiming executions failed; trying on", error)
-    yield* Effect.sleep(Duration.millis(Math.min(500 * 2 ** Math.min(failures, 4), 5000)))
-  })
-
-/** Nobody has so many workflows; but whoever fills the queue with ever new names shall not fill every claim. */
-const maxUnknown = 500
-
-const remember = (unknown: Set<string>, name: string) => {
-  unknown.add(name)
-  if (unknown.size <= maxUnknown) return
-  for (const oldest of unknown) return void unknown.delete(oldest)
-}
 
 /** Another process, or this one in a moment, may know the workflow: it is given back at once, and left alone from then on. */
 const logUnknown = ({ name }: Driver.Claimed) =>
