@@ -11,10 +11,11 @@ import { type Duration, Effect, Latch, Layer, type Scope } from "effect"
 import { PersistedQueue } from "effect/persistence"
 import { WorkflowEngine } from "effect/workflow"
 import { Absurd, resolveQueue } from "../core/Absurd.ts"
-import type { InvalidInput } from "../core/Errors.ts"
+import type { DriverError, InvalidInput, NotFound } from "../core/Errors.ts"
 import * as Input from "../core/Input.ts"
 import * as Engine from "./workflow/Engine.ts"
 import { type Environment, makeObservers } from "./workflow/Environment.ts"
+import * as Listing from "./workflow/Listing.ts"
 import * as QueueStore from "./workflow/QueueStore.ts"
 import * as Runs from "./workflow/Runs.ts"
 
@@ -105,6 +106,39 @@ export const layer = (
   options?: Options
 ): Layer.Layer<WorkflowEngine.WorkflowEngine, InvalidInput, Absurd> =>
   Layer.effect(WorkflowEngine.WorkflowEngine, make(options))
+
+/**
+ * The executions of a queue, the newest first: for people who look what has failed, since the tasks of failed executions are
+ * completed ones.
+ *
+ * **Gotchas**
+ *
+ * An outcome that is rare is looked for in the whole queue, and no index helps.
+ *
+ * @since 0.1.0
+ * @category operating
+ */
+export const list = (options: Listing.ListOptions = {}): Effect.Effect<
+  ReadonlyArray<Listing.Listed>,
+  InvalidInput | NotFound | DriverError,
+  Absurd
+> => Listing.list(options)
+
+/**
+ * How many executions there are in a queue, by workflow and outcome; none is told of that there are none of.
+ *
+ * **Gotchas**
+ *
+ * Reads the whole queue. What executions come to from now on the metric `absurd_runs` counts as well.
+ *
+ * @since 0.1.0
+ * @category operating
+ */
+export const count = (
+  options: { readonly queue?: string | undefined } = {}
+): Effect.Effect<ReadonlyArray<Listing.Count>, InvalidInput | NotFound | DriverError, Absurd> => Listing.count(options)
+
+export type { Count, Listed, ListOptions, Outcome } from "./workflow/Listing.ts"
 
 /**
  * How a store of queues works.

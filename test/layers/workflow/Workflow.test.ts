@@ -7,6 +7,7 @@ import * as TestTime from "../../support/TestTime.ts"
 import * as BasicSuite from "./BasicSuite.ts"
 import * as DurableSuite from "./DurableSuite.ts"
 import * as EndingSuite from "./EndingSuite.ts"
+import * as ListSuite from "./ListSuite.ts"
 import * as OnceSuite from "./OnceSuite.ts"
 import * as QueueSuite from "./QueueSuite.ts"
 import * as StressSuite from "./StressSuite.ts"
@@ -30,6 +31,7 @@ for (const [where, store] of Object.entries(stores)) {
   DurableSuite.suite(`Waits and children ${where}`, store)
   OnceSuite.suite(`Happening once ${where}`, store)
   EndingSuite.suite(`Interrupts and ends ${where}`, store)
+  ListSuite.suite(`Lists ${where}`, store)
   QueueSuite.suite(`Durable queues ${where}`, store)
   StressSuite.suite(`Stress ${where}`, where === "in memory" ? 500 : 100, store)
 }
