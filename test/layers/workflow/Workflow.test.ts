@@ -10,6 +10,7 @@ import * as EndingSuite from "./EndingSuite.ts"
 import * as ListSuite from "./ListSuite.ts"
 import * as OnceSuite from "./OnceSuite.ts"
 import * as QueueSuite from "./QueueSuite.ts"
+import * as SameSuite from "./SameSuite.ts"
 import * as StressSuite from "./StressSuite.ts"
 
 // An embedded PostgreSQL takes more than a second to start, so all suites share one.
@@ -33,5 +34,6 @@ for (const [where, store] of Object.entries(stores)) {
   EndingSuite.suite(`Interrupts and ends ${where}`, store)
   ListSuite.suite(`Lists ${where}`, store)
   QueueSuite.suite(`Durable queues ${where}`, store)
+  SameSuite.suite(`As in Effect's engine ${where}`, store)
   StressSuite.suite(`Stress ${where}`, where === "in memory" ? 500 : 100, store)
 }
