@@ -8,7 +8,7 @@ import { Effect, Metric, type Schema, type Scope } from "effect"
 import * as Batch from "./Batch.ts"
 import type * as Driver from "./Driver.ts"
 import type { DriverError, IdempotencyConflict, NotFound } from "./Errors.ts"
-import type { QueueName, TaskId } from "./Identifiers.ts"
+import type { EventName, QueueName, TaskId } from "./Identifiers.ts"
 import * as Outage from "./Outage.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -36,6 +36,8 @@ export interface Coalesced {
   readonly release: (queue: QueueName, item: Item<typeof Driver.ReleaseItem>) => Effect.Effect<Driver.Outcome, Fails>
   /** Undefined for an unknown task. */
   readonly result: (queue: QueueName, taskId: TaskId) => Effect.Effect<Driver.TaskResult | undefined, Fails>
+  /** Undefined for an event that has not been emitted. */
+  readonly readEvent: (queue: QueueName, event: EventName) => Effect.Effect<Driver.StoredEvent | undefined, Fails>
 }
 
 /**
@@ -86,6 +88,14 @@ export const make = (driver: Driver.Driver["Service"]): Effect.Effect<Coalesced,
         Effect.map(driver.results({ queue, taskIds }), (rows) => {
           const found = new Map(rows.map((row) => [row.taskId, row]))
           return taskIds.map((taskId) => found.get(taskId))
+        })
+    }),
+    readEvent: coalesce({
+      operation: "readEvents",
+      send: (queue, events: ReadonlyArray<EventName>) =>
+        Effect.map(driver.readEvents({ queue, events }), (rows) => {
+          const found = new Map<string, Driver.StoredEvent>(rows.map((row) => [row.name, row]))
+          return events.map((event) => found.get(event))
         })
     })
   })

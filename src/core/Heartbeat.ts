@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Latch, Result, Schedule, type Scope } from "effect"
+import { Clock, Duration, Effect, Latch, Result, Schedule, type Scope } from "effect"
 import type { Absurd } from "./Absurd.ts"
 import type * as CurrentRun from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
@@ -18,6 +18,14 @@ import * as Outage from "./Outage.ts"
 export { monotonicMillis } from "./Lease.ts"
 
 /**
+ * What a heart knows of an execution.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Beating = Pick<CurrentRun.Execution, "claimed" | "settling" | "end" | "lease">
+
+/**
  * The heart of one worker.
  *
  * @since 0.1.0
@@ -25,7 +33,9 @@ export { monotonicMillis } from "./Lease.ts"
  */
 export interface Heartbeat {
   /** Looks after the lease of a run until the returned function is called. */
-  readonly track: (queue: QueueName, execution: CurrentRun.Execution) => () => void
+  readonly track: (queue: QueueName, execution: Beating) => () => void
+  /** The lease of a run whose claim was not sent before `claimedAt`, in monotonic milliseconds. */
+  readonly leaseOf: (claimedAt: number) => Lease.Lease
   /** Whether a run is looked after. */
   readonly tracks: (runId: RunId) => boolean
   /** Asks at once how things are with a task, if it runs here. */
@@ -49,6 +59,7 @@ export const make = Effect.fnUntraced(function*(
   const ask = Latch.makeUnsafe(false)
   const leaseMillis = Duration.toMillis(lease)
   const { extend } = yield* absurd.driver.heartbeats
+  const clock = yield* Clock.Clock
 
   const send = (queue: QueueName, batch: ReadonlyArray<Tracked>) =>
     Effect.gen(function*() {
@@ -118,6 +129,7 @@ export const make = Effect.fnUntraced(function*(
         if (ofTask.delete(tracked) && ofTask.size === 0) byTask.delete(taskId)
       }
     },
+    leaseOf: (claimedAt) => Lease.makeWith(clock, lease, claimedAt),
     tracks: (runId) => runs.has(runId),
     askAbout: (queue, taskId) => {
       for (const tracked of byTask.get(taskId) ?? []) {
@@ -133,7 +145,7 @@ export const make = Effect.fnUntraced(function*(
 
 interface Tracked {
   readonly queue: QueueName
-  readonly execution: CurrentRun.Execution
+  readonly execution: Beating
 }
 
 const settle = ({ execution }: Tracked, outcome: Driver.Outcome, sentAt: number) => {

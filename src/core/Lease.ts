@@ -42,11 +42,19 @@ export const monotonicMillis: Effect.Effect<number> = Effect.map(
  * @category constructors
  */
 export const make = (duration: Duration.Duration, claimedAt: number): Effect.Effect<Lease> =>
-  Effect.map(Clock.Clock, (clock) => ({
-    duration,
-    now: () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n),
-    heldUntil: claimedAt + Duration.toMillis(duration)
-  }))
+  Effect.map(Clock.Clock, (clock) => makeWith(clock, duration, claimedAt))
+
+/**
+ * The same, by a given clock.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeWith = (clock: Clock.Clock, duration: Duration.Duration, claimedAt: number): Lease => ({
+  duration,
+  now: () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n),
+  heldUntil: claimedAt + Duration.toMillis(duration)
+})
 
 /**
  * Notes that the store has renewed the lease, by a request that was not sent before `sentAt`. No renewal shortens a lease.

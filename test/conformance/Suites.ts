@@ -9,6 +9,7 @@ import * as Checkpoint from "./CheckpointSuite.ts"
 import * as Claim from "./ClaimSuite.ts"
 import * as Event from "./EventSuite.ts"
 import * as Lease from "./LeaseSuite.ts"
+import * as Listing from "./ListingSuite.ts"
 import * as Pending from "./PendingSuite.ts"
 import * as Queue from "./QueueSuite.ts"
 import * as Result from "./ResultSuite.ts"
@@ -38,6 +39,7 @@ export const all = (name: string, subject: Layer.Layer<Driver | TestTime, unknow
     Event.suite("events", subject)
     Await.suite("waiting for tasks", subject)
     Result.suite("results", subject)
+    Listing.suite("lists of tasks", subject)
     Transaction.suite("transactions", subject)
     WorkflowRun.suite("workflow runs", subject)
     Upkeep.suite("upkeep", subject)

@@ -13,6 +13,7 @@ import type { DriverError } from "../../core/Errors.ts"
 import * as FakeNow from "./FakeNow.ts"
 import * as Installation from "./Installation.ts"
 import * as Notifications from "./Notifications.ts"
+import * as PostgresListing from "./PostgresListing.ts"
 import * as PostgresQueues from "./PostgresQueues.ts"
 import * as PostgresRuns from "./PostgresRuns.ts"
 import * as PostgresSchedules from "./PostgresSchedules.ts"
@@ -61,6 +62,7 @@ export const make = (options?: Options): Effect.Effect<Driver["Service"], never,
       ...PostgresWorkers.make(client, sql, runs.extend),
       ...PostgresTasks.makeActions(sql),
       ...PostgresTasks.makeReads(sql),
+      ...PostgresListing.make(sql),
       ...PostgresWorkflowRuns.make(sql),
       ...PostgresSchedules.make(sql),
       ...PostgresUpkeep.make(sql, withTransaction(sql)),
