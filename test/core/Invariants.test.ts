@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Duration } from "effect"
+import * as Fs from "node:fs"
 import { CheckpointName, ClaimToken, RunId, TaskId } from "../../src/core/Identifiers.ts"
 import * as Invariants from "../../src/core/Invariants.ts"
 import type { Checkpoint, Claimed, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
@@ -164,6 +165,12 @@ describe("Invariants.check", () => {
   it("looks for nothing that the doctor does not look for", () => {
     assert.deepStrictEqual(Invariants.idsOf("state").filter((id) => !Invariants.idsOf("doctor").includes(id)), [])
     assert.sameMembers([...DoctorSql.ids], [...Invariants.idsOf("doctor")])
+  })
+
+  it("is told in the documentation of the doctor", () => {
+    const text = Fs.readFileSync(new URL("../../docs/maintenance.md", import.meta.url), "utf8")
+    const told = [...text.matchAll(/^\| (S\d+) \| (.*) \|$/gm)].map(([, id, says]) => `${id} ${says}`)
+    assert.deepStrictEqual(told, Invariants.idsOf("doctor").map((id) => `${id} ${Invariants.all[id].says}`))
   })
 
   for (const [id, what, harm] of cases) {
