@@ -9,7 +9,7 @@ import { CurrentRun } from "./CurrentRun.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, NotFound } from "./Errors.ts"
 import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, type TaskId } from "./Identifiers.ts"
-import { atEndOfHistory } from "./Replay.ts"
+import { once } from "./Replay.ts"
 
 /**
  * Spawns tasks. Within a task it happens once: later executions find what the first has spawned, even when that stopped
@@ -35,12 +35,11 @@ export const spawn = <E>(
     }
     const run = current.value
     return run.named(`$spawn:${first.name}`, (step) => {
-      const stored = run.recall(step)
-      if (stored !== undefined) return recalled(step, stored, tasks.length)
-      return Effect.flatMap(
+      const spawned = Effect.flatMap(
         Effect.forEach(tasks, (task, index) => keyed(task, `${run.taskId}:${step}:${index}`)),
-        (all) => Effect.tap(atEndOfHistory(send(all)), (spawned) => run.remember(step, encodeSpawned(spawned)))
+        (all) => Effect.tap(send(all), (spawned) => run.remember(step, encodeSpawned(spawned)))
       )
+      return once(run, step, (stored) => recalled(step, stored, tasks.length), spawned)
     })
   })
 

@@ -2,6 +2,7 @@ import { Layer } from "effect"
 import { Absurd, PostgresDriver } from "effect-absurd"
 import * as ChildSuite from "../conformance/ChildSuite.ts"
 import * as CompositionSuite from "../conformance/CompositionSuite.ts"
+import * as SagaReplaySuite from "../conformance/SagaReplaySuite.ts"
 import * as SagaSuite from "../conformance/SagaSuite.ts"
 import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
@@ -27,3 +28,7 @@ ChildSuite.suite("Children on the embedded store", onEmbedded)
 SagaSuite.suite("Sagas in memory", inMemory)
 SagaSuite.suite("Sagas on PostgreSQL", onPostgres)
 SagaSuite.suite("Sagas on the embedded store", onEmbedded)
+
+SagaReplaySuite.suite("Sagas of all ways in memory", inMemory)
+SagaReplaySuite.suite("Sagas of all ways on PostgreSQL", onPostgres)
+SagaReplaySuite.suite("Sagas of all ways on the embedded store", onEmbedded)
