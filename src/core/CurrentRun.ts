@@ -7,13 +7,25 @@
  *             --> lost             its claim no longer holds: nothing it does is stored any more
  *             --> cancelled        its task was cancelled
  *             --> faulted          the store refuses to work, which is not the task's fault
+ *             --> exited           it can neither be suspended nor go on, which is the program's fault
  *             --> (the handler's own exit)
  *
  * Once it has left `running`, the engine interrupts the handler, so no code of the handler can mistake it for an error.
  *
  * @since 0.1.0
  */
-import { Clock, Context, DateTime, Deferred, type Duration, Effect, Option, type Schema, type Scope } from "effect"
+import {
+  Clock,
+  Context,
+  DateTime,
+  Deferred,
+  type Duration,
+  Effect,
+  Exit,
+  Option,
+  type Schema,
+  type Scope
+} from "effect"
 import type { Coalesced } from "./Coalesced.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, type NotFound } from "./Errors.ts"
@@ -35,6 +47,8 @@ export type Ending =
   | { readonly _tag: "Lost" }
   | { readonly _tag: "Cancelled" }
   | { readonly _tag: "Faulted"; readonly error: DriverError | NotFound }
+  /** By what would have been the exit of a handler that noticed its wrong use. */
+  | { readonly _tag: "Exited"; readonly exit: Exit.Exit<never> }
 
 /**
  * The current run. Provided to every handler by the worker that executes it.
@@ -202,7 +216,8 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       persist(
         Outage.answerWithin(options.driver.suspend({ queue, ...held, waits }), "suspend", Outage.answerLimit)
       ),
-    suspended: () => end({ _tag: "Suspended" })
+    suspended: () => end({ _tag: "Suspended" }),
+    refused: (error) => end({ _tag: "Exited", exit: Exit.die(error) })
   })
 
   const transact = Transacting.make({

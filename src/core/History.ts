@@ -127,6 +127,7 @@ const execute = Effect.fnUntraced(function*(
         isIdle: () => true,
         suspend: () => Effect.succeed({ outcome: "applied", suspended: true, waits: [] }),
         suspended: () => Deferred.doneUnsafe(atEnd, Effect.void),
+        refused: () => Deferred.doneUnsafe(atEnd, Effect.void),
         now: Effect.succeed(present),
         fix: () => Effect.void
       })

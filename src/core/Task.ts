@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Context, type Duration, Effect, Layer, Pipeable, Schedule, Schema, Scope } from "effect"
+import { Cause, Clock, Context, type Duration, Effect, Layer, Metric, Pipeable, Schedule, Schema, Scope } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import type * as CancellationPolicy from "./CancellationPolicy.ts"
 import * as Child from "./Child.ts"
@@ -244,8 +244,9 @@ export const make = <
       Layer.effectDiscard(Effect.gen(function*() {
         const { handlers } = yield* Absurd
         const queue = yield* resolveQueue(options.queue)
-        // Not the layer's own scope: a handler's finalizers belong to its run.
-        const context = Context.omit(Scope.Scope)(
+        // Not the layer's own scope: a handler's finalizers belong to its run. And it is the run that watches over its
+        // fibers and timers.
+        const context = Context.omit(Scope.Scope, Clock.Clock, Metric.FiberRuntimeMetrics)(
           yield* Effect.context<
             | Exclude<R, CurrentRun | Scope.Scope>
             | Params["DecodingServices"]

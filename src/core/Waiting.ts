@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-import { DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
+import { Clock, DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
 import type * as Driver from "./Driver.ts"
+import { InvalidUse } from "./Errors.ts"
 import type { CheckpointName } from "./Identifiers.ts"
 
 /**
@@ -23,6 +24,8 @@ export interface Options {
   readonly isIdle: (waiting: number) => boolean
   readonly suspend: (waits: ReadonlyArray<Driver.Wait>) => Effect.Effect<Driver.Suspended>
   readonly suspended: () => void
+  /** Ends a run that can neither be suspended nor go on. */
+  readonly refused: (error: InvalidUse) => void
   readonly now: Effect.Effect<DateTime.Utc>
   /** Stores the wake time of a timer, unless there is one. */
   readonly fix: (step: CheckpointName, instant: DateTime.Utc) => Effect.Effect<void>
@@ -54,7 +57,8 @@ export type Over = Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>
  *
  * Every fiber that the handler starts is counted. Nothing goes on when each of them waits here, or has started others and
  * so waits for them. A fiber that does something else holds the run awake, but no longer than `stallAfter`, unless it is in
- * a step. While the run is held awake, timers that become due are over here.
+ * a step; when it waits for a timer of Effect that is longer than that, the run ends with `InvalidUse`. While the run is
+ * held awake, timers that become due are over here.
  *
  * @since 0.1.0
  * @category constructors
@@ -90,6 +94,13 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     }
   })
 
+  // Each resumption would start the timer anew, and no claim lasts long enough for it.
+  const refuse = Effect.sync(() => {
+    const [first] = parked.values()
+    if (first !== undefined) options.refused(new InvalidUse({ step: first.wait.step, problem: timerBeside }))
+    parked.clear()
+  })
+
   const coordinate: Effect.Effect<void> = Effect.gen(function*() {
     while (parked.size > 0) {
       family.changed.closeUnsafe()
@@ -105,7 +116,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       const patience = untilDue === undefined ? options.stallAfter : Duration.min(untilDue, options.stallAfter)
       if (Option.isSome(yield* Effect.timeoutOption(family.changed.await, patience))) continue
       if (patience !== options.stallAfter) yield* wakeDue
-      else if (options.isIdle(parked.size)) yield* suspend
+      else if (options.isIdle(parked.size)) yield* family.timerBeyond(options.stallAfter) ? refuse : suspend
     }
     coordinating = false
   })
@@ -135,6 +146,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
 
 // --- internal
 
+const timerBeside =
+  "it waits durably while another part of the handler waits with a timer of Effect, such as Effect.timeout, " +
+  "Effect.race or Effect.sleep, which does not outlive a suspension and so would never end; use Step.timeout, Step.race or " +
+  "Step.sleep, or put it into a step"
+
 interface Parked {
   readonly wait: Driver.Wait
   /** When the wait is over by itself. */
@@ -155,7 +171,7 @@ const untilFirst = (waits: Iterable<Parked>, now: Effect.Effect<DateTime.Utc>) =
   })
 
 /**
- * The fibers of a handler. Effect tells a fiber's metrics about the start and end of each fiber that inherits its context,
+ * The fibers of a handler, and the timers that they wait for. Effect tells a fiber's metrics about the start and end of each fiber that inherits its context,
  * whichever combinator started it; while it starts, its parent is the current fiber.
  */
 const makeFamily = () => {
@@ -163,6 +179,16 @@ const makeFamily = () => {
   const parents = new Set<Fiber.Fiber<unknown, unknown>>()
   let root: Fiber.Fiber<unknown, unknown> | undefined
   let children = 0
+  const timers = new Map<Fiber.Fiber<unknown, unknown>, Duration.Duration>()
+
+  const withTimers = (clock: Clock.Clock): Clock.Clock =>
+    Object.assign(Object.create(clock) as Clock.Clock, {
+      sleep: (duration: Duration.Duration) =>
+        Effect.withFiber((fiber) => {
+          timers.set(fiber, duration)
+          return Effect.ensuring(clock.sleep(duration), Effect.sync(() => timers.delete(fiber)))
+        })
+    })
 
   const supervise = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.withFiber((fiber) => {
@@ -184,8 +210,14 @@ const makeFamily = () => {
           changed.openUnsafe()
         }
       }
-      return Effect.provideService(handler, Metric.FiberRuntimeMetrics, metrics)
+      return handler.pipe(
+        Effect.provideService(Metric.FiberRuntimeMetrics, metrics),
+        Effect.provideService(Clock.Clock, withTimers(fiber.getRef(Clock.Clock)))
+      )
     })
+
+  const timerBeyond = (limit: Duration.Duration): boolean =>
+    [...timers.values()].some((duration) => Duration.isGreaterThan(duration, limit))
 
   /** Whether every fiber is in `waiting` or waits for fibers that it started. */
   const allIn = (waiting: ReadonlyMap<Fiber.Fiber<unknown, unknown>, unknown>): boolean => {
@@ -196,5 +228,5 @@ const makeFamily = () => {
     return accounted === children
   }
 
-  return { supervise, changed, allIn }
+  return { supervise, changed, allIn, timerBeyond }
 }

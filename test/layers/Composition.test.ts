@@ -2,6 +2,8 @@ import { Layer } from "effect"
 import { Absurd, PostgresDriver } from "effect-absurd"
 import * as ChildSuite from "../conformance/ChildSuite.ts"
 import * as CompositionSuite from "../conformance/CompositionSuite.ts"
+import * as DecisionSuite from "../conformance/DecisionSuite.ts"
+import * as MisuseSuite from "../conformance/MisuseSuite.ts"
 import * as SagaReplaySuite from "../conformance/SagaReplaySuite.ts"
 import * as SagaSuite from "../conformance/SagaSuite.ts"
 import * as EmbeddedStore from "../support/EmbeddedStore.ts"
@@ -32,3 +34,11 @@ SagaSuite.suite("Sagas on the embedded store", onEmbedded)
 SagaReplaySuite.suite("Sagas of all ways in memory", inMemory)
 SagaReplaySuite.suite("Sagas of all ways on PostgreSQL", onPostgres)
 SagaReplaySuite.suite("Sagas of all ways on the embedded store", onEmbedded)
+
+DecisionSuite.suite("Decisions in memory", inMemory)
+DecisionSuite.suite("Decisions on PostgreSQL", onPostgres)
+DecisionSuite.suite("Decisions on the embedded store", onEmbedded)
+
+MisuseSuite.suite("Misuse in memory", inMemory)
+MisuseSuite.suite("Misuse on PostgreSQL", onPostgres)
+MisuseSuite.suite("Misuse on the embedded store", onEmbedded)
