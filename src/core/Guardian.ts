@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Effect, Schema } from "effect"
+import { Duration, Effect, Schema } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Child from "./Child.ts"
 import { CurrentRun } from "./CurrentRun.ts"
@@ -111,7 +111,7 @@ const undo = (
   find: Found
 ): Effect.Effect<unknown, unknown, CurrentRun> =>
   entry?.children !== undefined ?
-    cancelChildren(absurd, entry.children) :
+    cancelAll(absurd, entry.children) :
     Effect.flatMap(find, (found) =>
       found.get(name) ?? Effect.fail(
         new InvalidState({
@@ -123,15 +123,31 @@ const undo = (
         })
       ))
 
-/** One that does not exist was never spawned. */
+/**
+ * The spawn is on its way, perhaps, while the task is cancelled: when a child does not exist, it is looked for once more a
+ * while later.
+ */
+const cancelAll = (absurd: Absurd["Service"], children: SagaLog.Children) =>
+  Effect.gen(function*() {
+    if (yield* cancelChildren(absurd, children)) return
+    const run = yield* CurrentRun
+    yield* run.named("$spawning", (step) => run.wait({ _tag: "Timer", step, until: Duration.minutes(1) }))
+    yield* cancelChildren(absurd, children)
+  })
+
+/** Returns whether all of them exist. */
 const cancelChildren = ({ driver, outage }: Absurd["Service"], { count, keys, queue }: SagaLog.Children) =>
-  Effect.forEach(
-    Array.from({ length: count }, (_, index) => IdempotencyKey.make(`${keys}${index}`)),
-    (idempotencyKey) =>
-      Effect.gen(function*() {
-        const taskId = yield* outage.persist(driver.findTask({ queue, idempotencyKey }))
-        if (taskId === undefined) return
-        yield* Effect.catchTag(outage.persist(driver.cancelTask({ queue, taskId })), "NotFound", () => Effect.void)
-      }),
-    { concurrency: 16, discard: true }
+  Effect.map(
+    Effect.forEach(
+      Array.from({ length: count }, (_, index) => IdempotencyKey.make(`${keys}${index}`)),
+      (idempotencyKey) =>
+        Effect.gen(function*() {
+          const taskId = yield* outage.persist(driver.findTask({ queue, idempotencyKey }))
+          if (taskId === undefined) return false
+          yield* Effect.catchTag(outage.persist(driver.cancelTask({ queue, taskId })), "NotFound", () => Effect.void)
+          return true
+        }),
+      { concurrency: 16 }
+    ),
+    (found) => found.every((exists) => exists)
   )

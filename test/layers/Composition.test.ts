@@ -4,6 +4,7 @@ import * as ChildSuite from "../conformance/ChildSuite.ts"
 import * as CompositionSuite from "../conformance/CompositionSuite.ts"
 import * as DecisionSuite from "../conformance/DecisionSuite.ts"
 import * as MisuseSuite from "../conformance/MisuseSuite.ts"
+import * as OwnershipSuite from "../conformance/OwnershipSuite.ts"
 import * as SagaReplaySuite from "../conformance/SagaReplaySuite.ts"
 import * as SagaSuite from "../conformance/SagaSuite.ts"
 import * as EmbeddedStore from "../support/EmbeddedStore.ts"
@@ -42,3 +43,7 @@ DecisionSuite.suite("Decisions on the embedded store", onEmbedded)
 MisuseSuite.suite("Misuse in memory", inMemory)
 MisuseSuite.suite("Misuse on PostgreSQL", onPostgres)
 MisuseSuite.suite("Misuse on the embedded store", onEmbedded)
+
+OwnershipSuite.suite("Ownership in memory", inMemory)
+OwnershipSuite.suite("Ownership on PostgreSQL", onPostgres)
+OwnershipSuite.suite("Ownership on the embedded store", onEmbedded)
