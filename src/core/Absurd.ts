@@ -22,6 +22,7 @@ import * as Handlers from "./Handlers.ts"
 import { EventName, isTerminal, NewQueueName, QueueName, TaskId, WorkerId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as Outage from "./Outage.ts"
+import * as Replay from "./Replay.ts"
 import * as Signals from "./Signals.ts"
 import * as Stored from "./Stored.ts"
 
@@ -69,11 +70,13 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<Absurd["Service"], InvalidInput, Driver.Driver | Scope.Scope> {
-  const driver = yield* Driver.Driver
+  const store = yield* Driver.Driver
+  const driver = Replay.guardWrites(store)
   const outage = yield* Outage.make(driver)
+  const coalesced = yield* Coalesced.make(store)
   return Absurd.of({
     driver,
-    coalesced: yield* Coalesced.make(driver),
+    coalesced: { ...coalesced, spawn: (queue, item) => Replay.atEndOfHistory(coalesced.spawn(queue, item)) },
     handlers: Handlers.make(),
     outage,
     signals: yield* Signals.make(driver, outage),

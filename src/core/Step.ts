@@ -12,7 +12,7 @@ import { Timeout } from "./Errors.ts"
 import { type CheckpointName, StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
-import { atEndOfHistory } from "./Replay.ts"
+import { atEndOfHistory, once } from "./Replay.ts"
 import * as Stored from "./Stored.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -130,18 +130,21 @@ export const run: {
     (run) =>
       Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
         run.named(base, (checkpoint) => {
-          const stored = run.recall(checkpoint)
-          if (stored !== undefined) return Telemetry.stepping(run, checkpoint, true, codec.decode(stored))
           const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
-            Effect.exit(atEndOfHistory(tried(name, body, options))),
+            Effect.exit(tried(name, body, options)),
             (exit) =>
               Effect.flatMap(codec.encode(exit), (encoded) =>
                 encoded === undefined
                   ? exit
                   : Effect.flatMap(run.remember(checkpoint, encoded), codec.decode))
           )
-          return Telemetry.stepping(run, checkpoint, false, executed)
+          return once(
+            run,
+            checkpoint,
+            (stored) => Telemetry.stepping(run, checkpoint, true, codec.decode(stored)),
+            Telemetry.stepping(run, checkpoint, false, executed)
+          )
         }))
   )
 }
@@ -183,7 +186,8 @@ export interface Begun<A, R = never> {
 }
 
 /**
- * Begins a step that is completed later, for work that does not fit into one effect.
+ * Begins a step that is completed later, for work that does not fit into one effect. Until then its name is in use: another
+ * fiber that uses it dies with `InvalidUse`.
  *
  * ```ts
  * import { Effect, Option } from "effect"
@@ -219,15 +223,16 @@ export const begin: {
   return Effect.gen(function*() {
     const run = yield* CurrentRun
     const base = yield* Effect.orDie(checkName(name))
-    const checkpoint = yield* run.named(base, Effect.succeed)
+    const { free, name: checkpoint } = yield* run.begin(base)
     const stored = run.recall(checkpoint)
-    if (stored === undefined) yield* atEndOfHistory(run.ensureHeld)
+    yield* stored === undefined ? atEndOfHistory(run.ensureHeld) : free
     return {
       checkpoint,
       completed: stored === undefined ? Option.none() : Option.some(yield* Effect.orDie(codec.decode(stored))),
       complete: (value) =>
         Effect.orDie(codec.encode(value)).pipe(
           Effect.flatMap((encoded) => run.remember(checkpoint, encoded)),
+          Effect.tap(() => free),
           Effect.flatMap((encoded) => Effect.orDie(codec.decode(encoded)))
         )
     }

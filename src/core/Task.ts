@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Context, type Duration, Effect, Layer, Pipeable, Schedule, Schema, Scope } from "effect"
+import { Cause, Clock, Context, type Duration, Effect, Layer, Metric, Pipeable, Schedule, Schema, Scope } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import type * as CancellationPolicy from "./CancellationPolicy.ts"
 import * as Child from "./Child.ts"
@@ -30,7 +30,14 @@ const TypeId = "~effect-absurd/core/Task"
  * @since 0.1.0
  * @category models
  */
-export type SpawnOptions = Omit<Spawning.SpawnOptions, "retryStrategy">
+export interface SpawnOptions extends Omit<Spawning.SpawnOptions, "retryStrategy"> {
+  /**
+   * Within another task: cancels the spawned task when that one fails for good or is cancelled, by whomever. When it
+   * completes, and while it is suspended or handed back, the spawned task goes on. Not for spawns with an idempotency key.
+   * False by default.
+   */
+  readonly owned?: boolean | undefined
+}
 
 /**
  * The handle of a task with what its spawn answered.
@@ -219,7 +226,8 @@ export const make = <
       const item = yield* prepare(value, spawnOptions)
       const [spawned] = yield* Child.spawn(
         [item],
-        (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one]))
+        (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one])),
+        spawnOptions?.owned === true ? queue : undefined
       )
       return toSpawned(queue, spawned!)
     }),
@@ -230,7 +238,8 @@ export const make = <
       if (tasks.length === 0) return []
       const spawned = yield* Child.spawn(
         tasks,
-        (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks }))
+        (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks })),
+        spawnOptions?.owned === true ? queue : undefined
       )
       return spawned.map((one) => toSpawned(queue, one))
     }),
@@ -244,8 +253,9 @@ export const make = <
       Layer.effectDiscard(Effect.gen(function*() {
         const { handlers } = yield* Absurd
         const queue = yield* resolveQueue(options.queue)
-        // Not the layer's own scope: a handler's finalizers belong to its run.
-        const context = Context.omit(Scope.Scope)(
+        // Not the layer's own scope: a handler's finalizers belong to its run. And it is the run that watches over its
+        // fibers and timers.
+        const context = Context.omit(Scope.Scope, Clock.Clock, Metric.FiberRuntimeMetrics)(
           yield* Effect.context<
             | Exclude<R, CurrentRun | Scope.Scope>
             | Params["DecodingServices"]
