@@ -62,7 +62,8 @@ export const layerWith = (
     yield* Effect.forEach([defaultQueue, ...(options.queues ?? [])], (queue) => Client.createQueue(queue))
   }))
   return queues.pipe(
-    Layer.provideMerge(Client.layerDriver(options).pipe(Layer.provide(PostgresDriver.layer))),
+    // What it does in the background, such as looking after its hints, would be done once a minute of years.
+    Layer.provideMerge(Client.layerDriver(options).pipe(Layer.provide(PostgresDriver.layer), Layer.provide(realClock))),
     Layer.provideMerge(layer),
     Layer.provideMerge(Installation.layer)
   )
@@ -97,10 +98,12 @@ export const layerOn = <A, E, R>(
   R
 > =>
   layerWith(options).pipe(
-    Layer.provideMerge(Layer.provide(client, Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())))
+    Layer.provideMerge(Layer.provide(client, realClock))
   )
 
 // --- internal
+
+const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
 
 const table = (prefix: string, queue: string): string => `absurd."${prefix}_${queue.replaceAll("\"", "\"\"")}"`
 

@@ -228,7 +228,7 @@ const work = Effect.fnUntraced(function*(options: Options, shifts: Set<Shift.Shi
   })
   for (let claims = 0; claims < 10_000; claims++) {
     let done = yield* tick(options)
-    for (const shift of [...shifts]) done += yield* proceed(shift)
+    for (const shift of shifts) done += yield* proceed(shift)
     for (const queue of yield* TestStore.queues(options.queue)) done += yield* proceed(yield* begin(queue, options))
     if (done === 0) return
   }

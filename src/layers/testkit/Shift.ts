@@ -63,13 +63,13 @@ export const rest = (
       if (watch.events !== events) {
         quiet = 0
         pause = 1
-      } else if (++quiet > 2 && waitsForClock(watch)) return undefined
-      else if (quiet > 2) {
-        // What it waits for is outside of the test's control.
+      } else if (!waitsForClock(watch)) {
+        // Waits for the store, or for what is outside of the test's control.
         if (!TimeOfTest.isTestClock(clock)) return yield* Fiber.await(fiber)
         yield* clock.withLive(Effect.timeoutOption(Fiber.await(fiber), pause))
-        pause = Math.min(pause * 2, 20)
-      } else yield* settle
+        pause = Math.min(pause * 2, 8)
+      } else if (++quiet > 2) return undefined
+      else yield* settle
     }
     return yield* Fiber.await(fiber)
   })
