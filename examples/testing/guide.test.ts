@@ -99,8 +99,7 @@ layer(TestLive, { concurrent: false })("welcome", (it) => {
 
   it.effect("a transaction leaves everything or nothing", () =>
     Effect.gen(function*() {
-      const { driver } = yield* Absurd.Absurd
-      const signUp = driver.withTransaction(
+      const signUp = Absurd.withTransaction(
         Welcome.spawn({ email: "kim@example.com" }).pipe(Effect.andThen(Effect.fail("the account exists")))
       )
       yield* Effect.flip(signUp)

@@ -19,6 +19,7 @@ import type { Coalesced } from "./Coalesced.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, type NotFound } from "./Errors.ts"
 import { CheckpointName, type QueueName, type RunId, type TaskId } from "./Identifiers.ts"
+import * as Lease from "./Lease.ts"
 import * as NameScope from "./NameScope.ts"
 import * as Outage from "./Outage.ts"
 import * as Transacting from "./Transacting.ts"
@@ -65,7 +66,15 @@ export class CurrentRun extends Context.Service<CurrentRun, {
   readonly now: Effect.Effect<DateTime.Utc>
   /** The stored state of a checkpoint of this task, as of this run's claim and its own writes. */
   readonly recall: (name: CheckpointName) => Schema.Json | undefined
-  /** Stores a checkpoint and renews the lease. Returns what is stored, which is older if there already was one. */
+  /**
+   * Returns at once while nobody else can have the run: to be run before whatever must not happen twice. Otherwise it ends the
+   * run as lost and never returns, so a process that was stopped for longer than its lease begins nothing when it goes on.
+   */
+  readonly ensureHeld: Effect.Effect<void>
+  /**
+   * Stores a checkpoint, and renews the lease when a third of it has passed. Returns what is stored, which is older if there
+   * already was one.
+   */
   readonly remember: (name: CheckpointName, state: Schema.Json) => Effect.Effect<Schema.Json>
   /** Waits, durably: returns when the wait is over, in this claim or a later one. */
   readonly wait: (wait: Driver.Wait) => Effect.Effect<Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>>
@@ -93,6 +102,8 @@ export class CurrentRun extends Context.Service<CurrentRun, {
  */
 export interface Execution {
   readonly claimed: Driver.Claimed
+  /** What is known of its lease. Whoever renews it says so here. */
+  readonly lease: Lease.Lease
   readonly service: CurrentRun["Service"]
   readonly ended: Deferred.Deferred<Ending>
   /** Ends the run, if it still runs. */
@@ -120,6 +131,8 @@ export interface Options {
   readonly queue: QueueName
   readonly claimed: Driver.Claimed
   readonly lease: Duration.Duration
+  /** When the run was claimed: the monotonic time, in milliseconds, before which the claim was not sent. */
+  readonly claimedAt: number
   /**
    * How long a run may stay awake in which some fibers wait durably and the others do something that is neither a step
    * nor a wait. After that it is suspended all the same, and what they did is done again on resumption.
@@ -134,7 +147,8 @@ export interface Options {
  * @category constructors
  */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Execution, never, Scope.Scope> {
-  const { claimed, coalesced, lease, queue } = options
+  const { claimed, coalesced, queue } = options
+  const lease = yield* Lease.make(options.lease, options.claimedAt)
   const held = { runId: claimed.runId, token: claimed.token }
   const checkpoints = new Map<string, Schema.Json>(claimed.checkpoints.map((_) => [_.name, _.state]))
   const ended = Deferred.makeUnsafe<Ending>()
@@ -160,15 +174,29 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Clock.currentTimeMillis,
     (millis) => DateTime.add(claimed.claimedAt, { milliseconds: Math.max(0, millis - claimedAtLocally) })
   )
-  const remember: CurrentRun["Service"]["remember"] = (name, state) =>
-    Effect.map(
-      persist(coalesced.setCheckpoint(queue, { ...held, name, state, extendBy: lease })),
-      ({ existing }) => {
-        const stored = existing === undefined ? state : existing
-        checkpoints.set(name, stored)
-        return stored
-      }
-    )
+  const remember: CurrentRun["Service"]["remember"] = (name, state) => {
+    const request = Effect.suspend(() => {
+      const sentAt = lease.now()
+      const extendBy = Lease.extension(lease)
+      return Effect.tap(
+        coalesced.setCheckpoint(queue, { ...held, name, state, extendBy }),
+        ({ outcome }) =>
+          Effect.sync(() => {
+            if (outcome === "applied" && extendBy !== null) Lease.renewed(lease, sentAt)
+          })
+      )
+    })
+    return Effect.map(persist(request), ({ existing }) => {
+      const stored = existing === undefined ? state : existing
+      checkpoints.set(name, stored)
+      return stored
+    })
+  }
+  const ensureHeld = Effect.suspend(() => {
+    if (Lease.holds(lease)) return Effect.void
+    end({ _tag: "Lost" })
+    return halt
+  })
   const names = makeNames()
   const waiting = yield* makeWaiting({
     now,
@@ -193,6 +221,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     named: names.named,
     now,
     recall: (name) => checkpoints.get(name),
+    ensureHeld,
     remember,
     wait: (wait) => {
       const known = recallWait(wait, checkpoints, claimed.claimedAt)
@@ -200,16 +229,21 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         ? Effect.flatMap(now, (present) => waiting.park(wait, dueAt(wait, checkpoints, present)))
         : Effect.succeed(known)
     },
-    heartbeat: (by) =>
-      Effect.asVoid(
-        persist(Effect.map(coalesced.extend(queue, { ...held, lease: by ?? lease }), (outcome) => ({ outcome })))
-      ),
+    heartbeat: (by = options.lease) =>
+      Effect.asVoid(persist(Effect.suspend(() => {
+        const sentAt = lease.now()
+        return Effect.map(coalesced.extend(queue, { ...held, lease: by }), (outcome) => {
+          if (outcome === "applied") Lease.renewed(lease, sentAt, by)
+          return { outcome }
+        })
+      }))),
     transact: Transacting.make({
       driver: options.driver,
       queue,
       taskId: claimed.taskId,
       held,
       lease,
+      ensureHeld,
       persist,
       stored: (name, state) => checkpoints.set(name, state)
     }),
@@ -220,7 +254,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.andThen(halt)
       )
   })
-  return { claimed, service, ended, end, settling: false, persist, supervise: waiting.supervise }
+  return { claimed, lease, service, ended, end, settling: false, persist, supervise: waiting.supervise }
 })
 
 // --- internal

@@ -26,6 +26,7 @@ import {
   TaskId,
   TaskName
 } from "./Identifiers.ts"
+import type { ListingStore } from "./ListingStore.ts"
 import type { PendingStore } from "./PendingStore.ts"
 import { Headers } from "./Records.ts"
 import type {
@@ -46,6 +47,7 @@ import type { UpkeepStore } from "./UpkeepStore.ts"
 import type { WorkerStore } from "./WorkerStore.ts"
 import type { WorkflowRunStore } from "./WorkflowRunStore.ts"
 
+export * from "./ListingStore.ts"
 export * from "./PendingStore.ts"
 export * from "./Records.ts"
 export * from "./ScheduleStore.ts"
@@ -287,7 +289,7 @@ type Of<S extends Schema.Constraint> = S["Type"]
 type Fails = DriverError | NotFound
 
 /** The parts of the seam that have files of their own. @since 0.1.0 */
-export interface Parts extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore {}
+export interface Parts extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore, ListingStore {}
 
 /**
  * What a store must do.
@@ -345,6 +347,11 @@ export class Driver extends Context.Service<
       readonly queue: QueueName
       readonly event: EventName
     }) => Effect.Effect<StoredEvent | undefined, Fails>
+    /** Only those that have been emitted, each once, in any order. */
+    readonly readEvents: (request: {
+      readonly queue: QueueName
+      readonly events: ReadonlyArray<EventName>
+    }) => Effect.Effect<ReadonlyArray<StoredEvent>, Fails>
 
     /** Cancels a task that has not ended; otherwise changes nothing. `state` is the state before. `NotFound` also for the task. */
     readonly cancelTask: (request: {

@@ -97,6 +97,8 @@ const collect = (
       queue,
       claimed: claimedAs(task, checkpoints, yield* run.now),
       lease: Duration.seconds(30),
+      // There is no claim, and so none that could be lost.
+      claimedAt: Infinity,
       stallAfter: Duration.seconds(30)
     })
     const { service } = execution

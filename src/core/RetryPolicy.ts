@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { DateTime, Duration, Effect, Exit, Option, Schedule } from "effect"
+import { Cause, DateTime, Duration, Effect, Exit, Option, Schedule } from "effect"
 import type * as Driver from "./Driver.ts"
 import { maxDelay, RetryStrategy } from "./RetryStrategy.ts"
 import * as RetryStrategies from "./RetryStrategy.ts"
@@ -132,7 +132,11 @@ const delayBySchedule = Effect.fnUntraced(function*<E>(
   for (let taken = 1; taken <= attempt; taken++) {
     const now = taken === 1 && attempt > 1 ? start : start + Duration.toMillis(elapsed)
     const exit = yield* Effect.exit(step(now, error as E))
-    if (Exit.isFailure(exit)) return undefined
+    if (Exit.isFailure(exit)) {
+      // One that dies is not done.
+      const died = exit.cause.reasons.find(Cause.isDieReason)
+      return died === undefined ? undefined : yield* Effect.die(died.defect)
+    }
     delay = exit.value[1]
   }
   return delay

@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
+import { Cause, type DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
 import { Timeout } from "./Errors.ts"
 import { type CheckpointName, StepName } from "./Identifiers.ts"
@@ -132,8 +132,9 @@ export const run: {
         run.named(base, (checkpoint) => {
           const stored = run.recall(checkpoint)
           if (stored !== undefined) return Telemetry.stepping(run, checkpoint, true, codec.decode(stored))
+          const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
-            Effect.exit(atEndOfHistory(tried(name, effect, options))),
+            Effect.exit(atEndOfHistory(tried(name, body, options))),
             (exit) =>
               Effect.flatMap(codec.encode(exit), (encoded) =>
                 encoded === undefined
@@ -220,7 +221,7 @@ export const begin: {
     const base = yield* Effect.orDie(checkName(name))
     const checkpoint = yield* run.named(base, Effect.succeed)
     const stored = run.recall(checkpoint)
-    if (stored === undefined) yield* atEndOfHistory(Effect.void)
+    if (stored === undefined) yield* atEndOfHistory(run.ensureHeld)
     return {
       checkpoint,
       completed: stored === undefined ? Option.none() : Option.some(yield* Effect.orDie(codec.decode(stored))),
@@ -266,14 +267,14 @@ export const sleep = (name: string, duration: Duration.Input): Effect.Effect<voi
   )
 
 /**
- * Sleeps until `instant` of the store's clock. The instant of the first time the task comes here counts. One that has
- * passed does not sleep.
+ * Sleeps until `instant` of the store's clock, in the years 1970 to 9999. The instant of the first time the task comes here
+ * counts. One that has passed does not sleep.
  *
  * @since 0.1.0
  * @category waits
  */
 export const sleepUntil = (name: string, instant: DateTime.DateTime): Effect.Effect<void, never, CurrentRun> =>
-  sleepOn(name, DateTime.toUtc(instant))
+  Effect.flatMap(Effect.orDie(Input.instant("instant", instant)), (until) => sleepOn(name, until))
 
 /**
  * Renews the lease of the run. Workers do so by themselves; call it to ask for a lease longer than the worker's.

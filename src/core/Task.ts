@@ -313,14 +313,19 @@ const settleFailure = Effect.fnUntraced(function*<E, RD, RE>(
   const misused = failed.cause.reasons.some((reason) =>
     Cause.isDieReason(reason) && reason.defect instanceof InvalidUse
   )
-  const final = misused || (error !== undefined && isFinal?.(error) === true)
-  const asked = error === undefined ? undefined : retryAfter?.(error)
-  return {
-    failure,
-    retry: final
-      ? { _tag: "Never" } as const
-      : asked !== undefined
-      ? { _tag: "After", delay: RetryPolicy.limit(asked) } as const
-      : yield* RetryPolicy.decide(policy, { attempt: failed.attempt, elapsed: failed.elapsed, error })
-  }
+  const final = misused ||
+    (error !== undefined && (yield* orElse("isFinal", () => isFinal?.(error), undefined)) === true)
+  if (final) return { failure, retry: { _tag: "Never" } as const }
+  const asked = error === undefined ? undefined : yield* orElse("retryAfter", () => retryAfter?.(error), undefined)
+  if (asked !== undefined) return { failure, retry: { _tag: "After", delay: RetryPolicy.limit(asked) } as const }
+  const decided = RetryPolicy.decide(policy, { attempt: failed.attempt, elapsed: failed.elapsed, error })
+  const retry = yield* Effect.catchCause(decided, (cause) => insteadOf("retry", cause, { _tag: "Stored" } as const))
+  return { failure, retry }
 })
+
+/** The program's own code must not cost the failure that it was asked about. */
+const orElse = <A>(option: string, ask: () => A, otherwise: A): Effect.Effect<A> =>
+  Effect.catchCause(Effect.sync(ask), (cause) => insteadOf(option, cause, otherwise))
+
+const insteadOf = <A>(option: string, cause: Cause.Cause<unknown>, otherwise: A): Effect.Effect<A> =>
+  Effect.as(Effect.logError(`The option "${option}" of the task died; going on without it`, cause), otherwise)

@@ -9,6 +9,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Client from "../core/Absurd.ts"
 import { DriverError, type InvalidInput, type InvalidState, NotFound, Rejected } from "../core/Errors.ts"
 import type { Dump } from "../core/Invariants.ts"
+import * as FakeNow from "../drivers/postgres/FakeNow.ts"
 import * as Installation from "../drivers/postgres/Installation.ts"
 import * as PostgresDriver from "../drivers/postgres/PostgresDriver.ts"
 import * as Rows from "../drivers/postgres/Rows.ts"
@@ -27,8 +28,7 @@ export const layer: Layer.Layer<TestStore.TestStore, never, SqlClient> = Layer.e
     // There is one connection, so what it is asked last it answers last.
     const roundTrip = Effect.ignore(sql`select 1`)
     return TestStore.make({
-      setTime: (instant) =>
-        Effect.orDie(sql`select set_config('absurd.fake_now', ${DateTime.formatIso(instant)}, false)`),
+      setTime: (instant) => Effect.orDie(FakeNow.set(sql, instant)),
       dump: (queue) => dump(sql, queue),
       nextDue: (queue) => nextDue(sql, queue),
       settle: Effect.repeat(roundTrip, { times: 4 })

@@ -3,6 +3,7 @@ import { Absurd, PostgresDriver } from "effect-absurd"
 import * as ChildSuite from "../conformance/ChildSuite.ts"
 import * as CompositionSuite from "../conformance/CompositionSuite.ts"
 import * as SagaSuite from "../conformance/SagaSuite.ts"
+import * as CheckedMemory from "../support/CheckedMemory.ts"
 import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
@@ -10,7 +11,7 @@ import * as TestTime from "../support/TestTime.ts"
 // Who listens looks every few seconds whether he still hears something: half a million times within 30 days.
 const client = Absurd.layerDriver().pipe(Layer.provide(PostgresDriver.layerWith({ notifications: false })))
 
-const inMemory = Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory)
+const inMemory = Layer.mergeAll(CheckedMemory.layerAbsurd, TestTime.layerMemory)
 const onPostgres = Layer.mergeAll(client, TestTime.layerSql).pipe(
   Layer.provide(TestPostgres.layer({ maxConnections: 1 }))
 )

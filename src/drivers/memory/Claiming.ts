@@ -112,11 +112,11 @@ const extendTo = (call: Call, run: Run, claimExpiresAt: number) => {
   }
 }
 
-// All of them, so that no overdue task is started below. Each is met once.
+// All of them, so that no overdue task is started below.
 const cancelOverdue = (call: Call) => {
   const { deadlines } = call.tables
-  for (let task = deadlines.first(call.now); task !== undefined; task = deadlines.first(call.now)) {
-    Cancelling.cancel(call, task)
+  if (deadlines.first(call.now) !== undefined) {
+    Cancelling.cancel(call, ...deadlines.select(call.now, Infinity, () => true))
   }
 }
 

@@ -15,6 +15,7 @@ import * as Claiming from "./Claiming.ts"
 import * as Cleaning from "./Cleaning.ts"
 import * as Emitting from "./Emitting.ts"
 import * as Finishing from "./Finishing.ts"
+import * as Listing from "./Listing.ts"
 import * as Queues from "./Queues.ts"
 import * as Reading from "./Reading.ts"
 import * as Schedules from "./Schedules.ts"
@@ -117,6 +118,7 @@ export const make: Effect.Effect<Made> = Effect
 
     const extend = answering(Claiming.extend)
 
+    const countTasks = answering(Listing.countTasks)
     const load = answering((call: Call) => Reading.load(call, queues.get(call.queue)?.paused === true))
     const driver = Driver.of({
       createQueue: (request) => transactions.run(() => Queues.create(queues, journal, request)),
@@ -144,6 +146,7 @@ export const make: Effect.Effect<Made> = Effect
       suspend: refusing(Suspending.suspend),
       emit: answering(Emitting.emit),
       readEvent: answering(Emitting.readEvent),
+      readEvents: answering(Emitting.readEvents),
       cancelTask: refusing(Cancelling.cancelTask),
       cancelRun: refusing(Cancelling.cancelRun),
       retryTask: refusing(Cancelling.retryTask),
@@ -153,6 +156,8 @@ export const make: Effect.Effect<Made> = Effect
       listRuns: answering(Reading.listRuns),
       listWaits: answering(Reading.listWaits),
       getCheckpoints: answering(Reading.getCheckpoints),
+      listTasks: answering(Listing.listTasks),
+      countTasks: (queue) => countTasks({ queue }),
       cleanupTasks: answering(Cleaning.cleanupTasks),
       cleanupEvents: answering(Cleaning.cleanupEvents),
 

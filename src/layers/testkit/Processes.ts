@@ -154,6 +154,7 @@ const unbatched = (driver: Driver["Service"]): Coalesced => {
     setCheckpoint: (queue, item) => Effect.map(driver.setCheckpoints({ queue, checkpoints: [item] }), first),
     extend: (queue, item) => Effect.map(driver.extend({ queue, runs: [item] }), first),
     release: (queue, item) => Effect.map(driver.release({ queue, runs: [item] }), first),
-    result: (queue, taskId) => Effect.map(driver.results({ queue, taskIds: [taskId] }), ([row]) => row)
+    result: (queue, taskId) => Effect.map(driver.results({ queue, taskIds: [taskId] }), ([row]) => row),
+    readEvent: (queue, event) => driver.readEvent({ queue, event })
   }
 }
