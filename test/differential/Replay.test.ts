@@ -38,7 +38,12 @@ const on = (make: typeof MemoryDriver.make, commands: ReadonlyArray<Command>) =>
     const { driver, store } = yield* make
     return yield* replay(commands).pipe(
       Effect.provideService(Driver, driver),
-      Effect.provideService(TestStore, TestStore.of({ setTime: () => Effect.void, dump: store.dump }))
+      Effect.provideService(TestStore, {
+        ...store,
+        setTime: () => Effect.void,
+        settle: Effect.void,
+        shifts: new Set<never>()
+      })
     )
   })
 

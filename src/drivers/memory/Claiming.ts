@@ -91,6 +91,15 @@ export const setCheckpoints = (
     return { outcome: "applied", existing: existing === undefined ? undefined : Json.copy(existing) }
   })
 
+/** @since 0.1.0 */
+export const forgiveAttempts = ({ tables }: Call): void => {
+  for (const { taskId } of tables.leases.select(Infinity, Infinity, () => true)) {
+    const task = tables.tasks.get(taskId)
+    if (task === undefined || task.maxAttempts === null) continue
+    tables.tasks.set(taskId, { ...task, maxAttempts: task.maxAttempts + 1 })
+  }
+}
+
 // --- internal
 
 const refused = (call: Call, run: Run | undefined): Outcome =>
