@@ -16,6 +16,7 @@ import * as Failure from "./Failure.ts"
 import type { Handler } from "./Handlers.ts"
 import { type QueueName, TaskId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import * as Replacing from "./Replacing.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as RetryStrategy from "./RetryStrategy.ts"
 import * as Spawning from "./Spawning.ts"
@@ -90,6 +91,23 @@ export interface Task<
     params: Iterable<P["Type"]>,
     options?: Omit<SpawnOptions, "idempotencyKey">
   ) => Effect.Effect<ReadonlyArray<SpawnedTask<S, E>>, Spawning.SpawnError, Absurd | P["EncodingServices"]>
+
+  /**
+   * Stores the task or, while the one that has its idempotency key has not been started, gives that one these params and
+   * options: see `Absurd.replaceTask`. The key is that of the options, or that of the definition; without one it is
+   * `InvalidInput`. It is no step: within another task, put it into one.
+   */
+  readonly replace: (
+    params: P["Type"],
+    options?: Omit<SpawnOptions, "owned"> & {
+      /** Whether it becomes due by `delay` from now, as by default, or stays due when it was. */
+      readonly due?: "renew" | "keep" | undefined
+    }
+  ) => Effect.Effect<
+    SpawnedTask<S, E> & { readonly replaced: boolean },
+    Spawning.SpawnError,
+    Absurd | P["EncodingServices"]
+  >
 
   /** What a spawn would store, and where; for what spawns the task at some other time. */
   readonly prepare: (
@@ -242,6 +260,11 @@ export const make = <
         spawnOptions?.owned === true ? queue : undefined
       )
       return spawned.map((one) => toSpawned(queue, one))
+    }),
+    replace: Effect.fnUntraced(function*(value, replaceOptions) {
+      const queue = yield* resolveQueue(options.queue)
+      const replaced = yield* Replacing.replace(queue, yield* prepare(value, replaceOptions), replaceOptions?.due)
+      return { ...toSpawned(queue, replaced), replaced: replaced.replaced }
     }),
     prepare: (value, spawnOptions) =>
       Effect.all({ queue: resolveQueue(options.queue), item: prepare(value, spawnOptions) }),
