@@ -179,16 +179,16 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
       Effect.gen(function*() {
         const queue = yield* makeQueue
         const { advance } = yield* TestTime
-        const late = yield* Absurd.spawnCancellableTask("late", null, { queue, maxDelay: "1 hour" })
-        yield* advance("1 hour")
+        const late = yield* Absurd.spawnCancellableTask("late", null, { queue, maxDelay: "1 minute" })
+        yield* advance("1 minute")
         assert.deepStrictEqual(yield* Absurd.claimTask({ queue }), [])
         const slow = yield* Absurd.spawnCancellableTask("slow", null, {
           queue,
-          maxDelay: "1 hour",
-          maxDuration: "1 day"
+          maxDelay: "1 minute",
+          maxDuration: "10 minutes"
         })
-        yield* Effect.flip(Absurd.sleep(yield* claimOne(queue), "2 days"))
-        yield* advance("1 day")
+        yield* Effect.flip(Absurd.sleep(yield* claimOne(queue), "1 hour"))
+        yield* advance("10 minutes")
         assert.deepStrictEqual(yield* Absurd.claimTask({ queue }), [])
         for (const { taskId } of [late, slow]) {
           assert.strictEqual((yield* Absurd.getTaskStatus(taskId, { queue })).state, "cancelled")
