@@ -24,6 +24,8 @@ import * as SqlFailure from "../drivers/postgres/SqlFailure.ts"
 export const ids: ReadonlyArray<Id> = DoctorSql.ids
 
 /**
+ * Where the doctor looks, for how long, and how much it tells.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -15,10 +15,9 @@ export interface Row {
   readonly act: (world: World) => Effect.Effect<unknown, { readonly _tag: string }, Absurd.Absurd>
 }
 
-export type Act = (
-  world: World,
-  input: never
-) => Effect.Effect<unknown, Extract<Errors.Unhandled, { readonly _tag: string }> | Errors.Sleep, Absurd.Absurd>
+export type Answer = Effect.Effect<unknown, Errors.Unhandled | Errors.Sleep, Absurd.Absurd>
+
+export type Act = (world: World, input: never) => Answer
 
 export const each = (
   operation: string,
@@ -195,7 +194,7 @@ const runs: ReadonlyArray<readonly [given: string, change: { readonly [key: stri
   ["a run of a queue with NUL", { queue: "a\u0000" }]
 ]
 
-const onRuns: ReadonlyArray<readonly [operation: string, act: Act]> = [
+export const onRuns: ReadonlyArray<readonly [operation: string, act: Act]> = [
   ["completeTask", (_, run) => Absurd.completeTask(run)],
   ["failTask", (_, run) => Absurd.failTask(run, "no")],
   ["extendClaim", (_, run) => Absurd.extendClaim(run, "1 minute")],

@@ -1,11 +1,11 @@
 /** The operations of those who look after a store, with what they must refuse. */
 import { DateTime, Duration } from "effect"
 import { Absurd } from "effect-absurd"
-import { type Act, each, payloads, refused, type Row } from "./BadInputRows.ts"
+import { type Answer, each, payloads, refused, type Row } from "./BadInputRows.ts"
 import * as Bad from "./BadInputs.ts"
 import type { World } from "./BadInputWorld.ts"
 
-const byTask: ReadonlyArray<readonly [string, (taskId: string, at: { queue: string }) => ReturnType<Act>]> = [
+const byTask: ReadonlyArray<readonly [string, (taskId: string, at: { queue: string }) => Answer]> = [
   ["getTaskStatus", Absurd.getTaskStatus],
   ["getTaskResult", Absurd.getTaskResult],
   ["awaitTaskResult", Absurd.awaitTaskResult],
@@ -17,7 +17,7 @@ const byTask: ReadonlyArray<readonly [string, (taskId: string, at: { queue: stri
   ["retryTask", Absurd.retryTask]
 ]
 
-const byRun: ReadonlyArray<readonly [string, (runId: string, at: { queue: string }) => ReturnType<Act>]> = [
+const byRun: ReadonlyArray<readonly [string, (runId: string, at: { queue: string }) => Answer]> = [
   ["getRunStatus", Absurd.getRunStatus],
   ["cancelRun", Absurd.cancelRun],
   ["getCheckpointsForRun", Absurd.getCheckpointsForRun],
@@ -69,7 +69,9 @@ const inspecting: ReadonlyArray<Row> = [
   ])
 ]
 
-const onQueues: ReadonlyArray<readonly [operation: string, act: (queue: string, world: World) => ReturnType<Act>]> = [
+export const onQueues: ReadonlyArray<
+  readonly [operation: string, act: (queue: string, world: World) => Answer]
+> = [
   ["spawnTask", (queue) => Absurd.spawnTask("job", null, { queue })],
   ["spawnTasks", (queue) => Absurd.spawnTasks([{ name: "job", params: null }], { queue })],
   ["spawnRetryTask", (queue) => Absurd.spawnRetryTask("job", null, { queue })],

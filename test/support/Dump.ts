@@ -50,7 +50,9 @@ export const layerSql: Layer.Layer<Dump, never, SqlClient.SqlClient> = Layer.eff
         where table_schema in ('absurd', 'absurd_effect') and table_type = 'BASE TABLE' order by 1`
       const each = tables.map(({ name }) =>
         `select '${name.replaceAll("'", "''")}' as name, array_agg(r order by r)::text as rows ` +
-        `from (select to_jsonb(t)::text as r from ${name} t) rows`
+        // A wait for an event that has not been emitted locks it by a row that no operation tells of.
+        `from (select to_jsonb(t)::text as r from ${name} t where to_jsonb(t) ->> 'emitted_at' is null ` +
+        `or (to_jsonb(t) ->> 'emitted_at')::timestamptz > 'epoch') rows`
       )
       const contents = yield* sql.unsafe<{ readonly name: string }>(each.join(" union all "))
       return JSON.stringify(contents.toSorted((a, b) => a.name < b.name ? -1 : 1))

@@ -23,7 +23,7 @@ import * as PostgresWorkers from "./PostgresWorkers.ts"
 import * as PostgresWorkflowRuns from "./PostgresWorkflowRuns.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
-/** @since 0.1.0 */
+/** How the driver works with its database. @since 0.1.0 */
 export interface Options {
   /**
    * Whether to listen for hints of the database; true by default. It takes a client that can (`PgClient` of
