@@ -138,8 +138,8 @@ export const faults: { readonly [name: string]: Fault } = {
   },
   "an event is emitted in every queue": {
     file: "MemoryDriver.ts",
-    find: "        emit: answering(Emitting.emit),",
-    put: `        emit: answering((call: Call, request: Parameters<typeof Emitting.emit>[1]) => {
+    find: "      emit: answering(Emitting.emit),",
+    put: `      emit: answering((call: Call, request: Parameters<typeof Emitting.emit>[1]) => {
           const prototype: object = Object.getPrototypeOf(call)
           for (const { name, tables } of queues.values()) {
             const other = Object.assign(Object.create(prototype), call, { queue: name, tables })
