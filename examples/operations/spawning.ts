@@ -25,6 +25,12 @@ export const example = Effect.gen(function*() {
   })
   const limited = yield* Absurd.spawnCancellableTask("quote", null, { maxDelay: "1 hour", maxDuration: "1 day" })
 
+  // A burst of calls starts one task, five seconds after the last of them, with the last params.
+  const index = (version: number) =>
+    Absurd.replaceTask("index-page", { version }, { idempotencyKey: "page-7", delay: "5 seconds" })
+  yield* index(1)
+  const replaced = yield* index(2)
+
   const found = yield* Absurd.findTask("order-42")
-  return { order, again, emails, retried, limited, found }
+  return { order, again, emails, retried, limited, replaced, found }
 })

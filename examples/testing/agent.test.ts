@@ -1,5 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Schema } from "effect"
+import type { Absurd } from "effect-absurd"
 import * as AbsurdTest from "effect-absurd/AbsurdTest"
 import { Agent, AgentLive, ModelDown, type Move, World } from "./agent.ts"
 
@@ -29,8 +30,7 @@ const WorldLive = Layer.effect(
 
 const TestLive = AgentLive.pipe(
   Layer.provideMerge(WorldLive),
-  Layer.provideMerge(Layer.sync(Script, () => ({ inputs: [], downs: 0, uses: 0 }))),
-  Layer.provideMerge(AbsurdTest.layer)
+  Layer.provideMerge(Layer.sync(Script, () => ({ inputs: [], downs: 0, uses: 0 })))
 )
 
 const perform = (inputs: ReadonlyArray<number>, downs: number) =>
@@ -45,31 +45,42 @@ const Inputs = Schema.Array(Input).check(Schema.isMaxLength(6))
 const last = (inputs: ReadonlyArray<number>) =>
   inputs.length === 0 ? "?" : `double(${inputs.at(-1)}) = ${inputs.at(-1)! * 2}`
 
-layer(TestLive, { concurrent: false })("an agent", (it) => {
-  it.effect.prop(
-    "answers whatever the model does, and uses each tool once",
-    { inputs: Inputs, downs: Schema.Literals([0, 1, 5]), maxTurns: Schema.Literals([3, 10]) },
-    ({ downs, inputs, maxTurns }) =>
+const params = { inputs: Inputs, downs: Schema.Literals([0, 1, 5]), maxTurns: Schema.Literals([3, 10]) }
+
+/** How it must end. */
+const expected = (inputs: ReadonlyArray<number>, maxTurns: number) => {
+  const enough = inputs.length < maxTurns
+  return { answer: enough ? last(inputs) : null, turns: enough ? inputs.length + 1 : maxTurns }
+}
+
+/** Runs on any store. */
+export const suite = (
+  store: string,
+  storeLive: Layer.Layer<Absurd.Absurd | AbsurdTest.TestStore, unknown>,
+  runs = 50
+) =>
+  layer(TestLive.pipe(Layer.provideMerge(storeLive)), { concurrent: false })(`an agent, ${store}`, (it) => {
+    it.effect.prop("answers whatever the model does, and uses each tool once", params, ({ downs, inputs, maxTurns }) =>
       Effect.gen(function*() {
         yield* perform(inputs, downs)
         const task = yield* Agent.spawn({ question: "?", maxTurns })
         yield* AbsurdTest.advance("1 day")
-        const enough = inputs.length < maxTurns
-        yield* AbsurdTest.expectCompleted(task, {
-          answer: enough ? last(inputs) : null,
-          turns: enough ? inputs.length + 1 : maxTurns
-        })
+        yield* AbsurdTest.expectCompleted(task, expected(inputs, maxTurns))
         assert.strictEqual((yield* Script).uses, Math.min(inputs.length, maxTurns))
         assert.strictEqual((yield* AbsurdTest.inspect(task)).attempts, downs + 1)
-      }),
-    { arbitrary: { runs: 50 } }
-  )
+      }), { arbitrary: { runs } })
+  })
 
-  it.effect.prop("survives every crash", { inputs: Inputs }, ({ inputs }) =>
+suite("in memory", AbsurdTest.layer)
+
+layer(TestLive.pipe(Layer.provideMerge(AbsurdTest.layer)), { concurrent: false })("an agent that crashes", (it) => {
+  it.effect.prop("answers whatever the model does", params, ({ downs, inputs, maxTurns }) =>
     Effect.gen(function*() {
-      const { outcome } = yield* AbsurdTest.crashEverywhere(Agent, { question: "?", maxTurns: 10 }, {
-        before: perform(inputs, 1)
+      const { outcome } = yield* AbsurdTest.crashEverywhere(Agent, { question: "?", maxTurns }, {
+        before: perform(inputs, downs),
+        // The use that was on its way when the process died is made again, and no other.
+        after: Script.useSync(({ uses }) => assert.isAtMost(uses, Math.min(inputs.length, maxTurns) + 1))
       })
-      assert.deepInclude(outcome.result, { answer: last(inputs) })
-    }), { arbitrary: { runs: 3 } })
+      assert.deepStrictEqual(outcome.result, expected(inputs, maxTurns))
+    }), { arbitrary: { runs: 5 } })
 })

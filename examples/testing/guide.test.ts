@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { DateTime, Effect, Layer, Schema } from "effect"
+import { DateTime, Effect, Layer, Schedule, Schema } from "effect"
 import { Absurd, Event, Step, Task } from "effect-absurd"
 import * as AbsurdTest from "effect-absurd/AbsurdTest"
 
@@ -21,7 +21,17 @@ const WelcomeLive = Welcome.toLayer(Effect.fn(function*({ email }) {
   )
 }))
 
-const TestLive = WelcomeLive.pipe(Layer.provideMerge(AbsurdTest.layer))
+const Invite = Task.make("invite", { params: {}, success: Schema.String })
+
+let tries = 0
+
+const InviteLive = Invite.toLayer(() =>
+  Step.run("send", Effect.suspend(() => tries++ < 2 ? Effect.fail("busy") : Effect.succeed("third time lucky")), {
+    retry: Schedule.spaced("15 seconds")
+  }).pipe(Effect.orDie)
+)
+
+const TestLive = Layer.merge(WelcomeLive, InviteLive).pipe(Layer.provideMerge(AbsurdTest.layer))
 
 layer(TestLive, { concurrent: false })("welcome", (it) => {
   it.effect("greets, and waits for the confirmation", () =>
@@ -41,6 +51,15 @@ layer(TestLive, { concurrent: false })("welcome", (it) => {
       yield* AbsurdTest.expectSuspended(task)
       yield* AbsurdTest.advance("1 day")
       yield* AbsurdTest.expectCompleted(task, "reminded")
+    }))
+
+  it.effect("tries again within a step", () =>
+    Effect.gen(function*() {
+      const task = yield* Invite.spawn({})
+      yield* AbsurdTest.advance("20 seconds")
+      assert.strictEqual((yield* AbsurdTest.inspect(task)).state, "running")
+      yield* AbsurdTest.advance("10 seconds")
+      yield* AbsurdTest.expectCompleted(task, "third time lucky")
     }))
 
   it.effect("shows what is stored", () =>
@@ -80,8 +99,7 @@ layer(TestLive, { concurrent: false })("welcome", (it) => {
 
   it.effect("a transaction leaves everything or nothing", () =>
     Effect.gen(function*() {
-      const { driver } = yield* Absurd.Absurd
-      const signUp = driver.withTransaction(
+      const signUp = Absurd.withTransaction(
         Welcome.spawn({ email: "kim@example.com" }).pipe(Effect.andThen(Effect.fail("the account exists")))
       )
       yield* Effect.flip(signUp)

@@ -1,4 +1,4 @@
-/** A subscription that bills every month for two years. */
+/** A subscription that bills every month, for years. */
 import { Context, DateTime, Effect, Schema } from "effect"
 import { Step, Task } from "effect-absurd"
 
@@ -7,15 +7,13 @@ export class Billing extends Context.Service<Billing, {
   readonly bill: (customer: string, month: number, cents: number) => Effect.Effect<void>
 }>()("examples/testing/Billing") {}
 
-export const months = 24
-
 export const Subscription = Task.make("subscription", {
-  params: { customer: Schema.String, cents: Schema.Int, since: Schema.DateTimeUtcFromString },
+  params: { customer: Schema.String, cents: Schema.Int, since: Schema.DateTimeUtcFromString, months: Schema.Int },
   success: Schema.Struct({ billed: Schema.Int }),
   maxAttempts: 1000
 })
 
-export const SubscriptionLive = Subscription.toLayer(Effect.fn(function*({ cents, customer, since }) {
+export const SubscriptionLive = Subscription.toLayer(Effect.fn(function*({ cents, customer, months, since }) {
   const { bill } = yield* Billing
   let billed = 0
   for (let month = 0; month < months; month++) {

@@ -22,6 +22,7 @@ import * as Handlers from "./Handlers.ts"
 import { EventName, isTerminal, NewQueueName, QueueName, TaskId, WorkerId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as Outage from "./Outage.ts"
+import * as Replay from "./Replay.ts"
 import * as Signals from "./Signals.ts"
 import * as Stored from "./Stored.ts"
 
@@ -69,11 +70,13 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<Absurd["Service"], InvalidInput, Driver.Driver | Scope.Scope> {
-  const driver = yield* Driver.Driver
+  const store = yield* Driver.Driver
+  const driver = Replay.guardWrites(store)
   const outage = yield* Outage.make(driver)
+  const coalesced = yield* Coalesced.make(store)
   return Absurd.of({
     driver,
-    coalesced: yield* Coalesced.make(driver),
+    coalesced: { ...coalesced, spawn: (queue, item) => Replay.atEndOfHistory(coalesced.spawn(queue, item)) },
     handlers: Handlers.make(),
     outage,
     signals: yield* Signals.make(driver, outage),
@@ -115,7 +118,7 @@ export const createQueue = Effect.fn("Absurd.createQueue")(function*(
 ): Effect.fn.Return<void, InvalidInput | InvalidState | DriverError, Absurd> {
   const { driver } = yield* Absurd
   const queue = yield* checkNewQueue(name)
-  yield* driver.createQueue({ queue, storage: options?.storage ?? "unpartitioned" })
+  yield* driver.createQueue({ queue, storage: yield* checkStorage(options?.storage ?? "unpartitioned") })
 })
 
 /**
@@ -175,6 +178,38 @@ export const emitEvent = Effect.fn("Absurd.emitEvent")(function*(
   })
   return emitted
 })
+
+// --- transactions
+
+/**
+ * Runs an effect in a transaction of the store: everything that the client does inside, spawned tasks, emitted events and
+ * whatever else, commits together when the effect succeeds. A failure, a defect and an interruption undo all of it; the
+ * failure comes out as it was.
+ *
+ * Within another transaction it is a part of that one: what fails and is caught is undone alone, and what succeeded is
+ * undone with the whole.
+ *
+ * On PostgreSQL this is a transaction of the `SqlClient` that the client was made with, at READ COMMITTED, and statements of
+ * that `SqlClient` are in it; so are operations inside its own `sql.withTransaction`. In memory, everything else that is
+ * asked of the store waits until the transaction has ended.
+ *
+ * In the code of a task use `Step.transaction`, which stores the step in the same commit.
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Absurd } from "effect-absurd"
+ *
+ * const announce = Absurd.withTransaction(
+ *   Effect.andThen(Absurd.emitEvent("closed", 1), Absurd.emitEvent("reported", 1))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category transactions
+ */
+export const withTransaction = <A, E, R>(
+  self: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | DriverError, R | Absurd> => Effect.flatMap(Absurd, ({ driver }) => driver.withTransaction(self))
 
 // --- tasks
 
@@ -248,6 +283,7 @@ export const cancelTask = Effect.fn("Absurd.cancelTask")(function*(
 
 const checkQueue = Input.check("queue", QueueName)
 const checkNewQueue = Input.check("queue", NewQueueName)
+const checkStorage = Input.check("storage", Driver.StorageMode)
 const checkWorkerId = Input.check("workerId", WorkerId)
 const checkEvent = Input.check("event", EventName)
 const checkTaskId = Input.check("taskId", TaskId)
@@ -257,9 +293,7 @@ const untilEnded = (taskId: string, options: { readonly queue?: string | undefin
   Effect.scoped(Effect.gen(function*() {
     const { signals } = yield* Absurd
     const hinted = Latch.makeUnsafe(false)
-    yield* signals.subscribe((hint) => {
-      if (hint._tag === "Gap" || (hint._tag === "Ended" && hint.taskId === taskId)) hinted.openUnsafe()
-    })
+    yield* signals.subscribeEnd(taskId, () => hinted.openUnsafe())
     for (let pause = 50;; pause = Math.min(1000, pause * 2)) {
       hinted.closeUnsafe()
       const result = yield* getTaskResult(taskId, options)

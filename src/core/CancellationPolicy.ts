@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Schema } from "effect"
+import { Duration, Effect, Option, Schema } from "effect"
 import { InvalidInput } from "./Errors.ts"
+import * as Input from "./Input.ts"
 
 /**
  * The form of the wire: whole seconds.
@@ -44,6 +45,9 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<CancellationPolicy, InvalidInput> {
+  if (typeof options !== "object" || options === null) {
+    return yield* new InvalidInput({ field: "cancellation", problem: "must be an object of maxDelay and maxDuration" })
+  }
   const maxDelay = yield* wholeSeconds("cancellation.maxDelay", options.maxDelay)
   const maxDuration = yield* wholeSeconds("cancellation.maxDuration", options.maxDuration)
   return {
@@ -56,8 +60,11 @@ export const make = Effect.fnUntraced(function*(
 
 const wholeSeconds = (field: string, input: Duration.Input | undefined) => {
   if (input === undefined) return Effect.succeed(undefined)
-  const seconds = Math.ceil(Duration.toSeconds(Duration.fromInputUnsafe(input)))
+  const seconds = Option.match(Input.parseDuration(input), {
+    onNone: () => NaN,
+    onSome: (limit) => Math.ceil(Duration.toSeconds(limit))
+  })
   return seconds >= 1 && seconds <= 315_360_000
     ? Effect.succeed(seconds)
-    : Effect.fail(new InvalidInput({ field, problem: "must be from 1 second to 10 years" }))
+    : Effect.fail(new InvalidInput({ field, problem: "must be a duration from 1 second to 10 years" }))
 }

@@ -5,11 +5,13 @@
  */
 import { Effect, Option, Schema } from "effect"
 import { Absurd } from "./Absurd.ts"
+import * as Compensation from "./Compensation.ts"
 import { CurrentRun } from "./CurrentRun.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, NotFound } from "./Errors.ts"
-import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, type TaskId } from "./Identifiers.ts"
-import { atEndOfHistory } from "./Replay.ts"
+import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, TaskId } from "./Identifiers.ts"
+import { once } from "./Replay.ts"
+import * as SagaLog from "./SagaLog.ts"
 
 /**
  * Spawns tasks. Within a task it happens once: later executions find what the first has spawned, even when that stopped
@@ -18,15 +20,19 @@ import { atEndOfHistory } from "./Replay.ts"
  * The children are known by the name of their task, numbered like steps, within the branch (`Step.scoped`) that spawns them;
  * spawning tasks of one name at the same time is `InvalidUse` there.
  *
+ * With `owned`, which is their queue, they are cancelled when the task fails for good or is cancelled.
+ *
  * @since 0.1.0
  * @category combinators
  */
 export const spawn = <E>(
   tasks: ReadonlyArray<Driver.SpawnItem>,
-  send: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, E>
-): Effect.Effect<ReadonlyArray<Driver.Spawned>, E> =>
+  send: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, E>,
+  owned?: QueueName | undefined
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, E, Absurd> =>
   Effect.flatMap(Effect.serviceOption(CurrentRun), (current) => {
     const [first] = tasks
+    if (owned !== undefined && tasks.some((task) => task.idempotencyKey !== null)) return notOwned(first!.name)
     if (
       Option.isNone(current) || current.value.transacting || first === undefined ||
       tasks.every((task) => task.idempotencyKey !== null)
@@ -35,12 +41,16 @@ export const spawn = <E>(
     }
     const run = current.value
     return run.named(`$spawn:${first.name}`, (step) => {
-      const stored = run.recall(step)
-      if (stored !== undefined) return recalled(step, stored, tasks.length)
-      return Effect.flatMap(
-        Effect.forEach(tasks, (task, index) => keyed(task, `${run.taskId}:${step}:${index}`)),
-        (all) => Effect.tap(atEndOfHistory(send(all)), (spawned) => run.remember(step, encodeSpawned(spawned)))
+      const keys = `$child:${run.taskId}:${step}:`
+      const spawned = Effect.forEach(tasks, (task, index) => keyed(task, `${keys}${index}`)).pipe(
+        // Before they exist, so that none is forgotten.
+        Effect.tap(() =>
+          owned === undefined ? Effect.void : own(run, step, { queue: owned, keys, count: tasks.length })
+        ),
+        Effect.flatMap(send),
+        Effect.tap((spawned) => run.remember(step, encodeSpawned(spawned)))
       )
+      return once(run, step, (stored) => recalled(step, stored, tasks.length), spawned)
     })
   })
 
@@ -102,7 +112,69 @@ export const join = (
     return joined.pipe(Effect.catch((error) => error === oneFailed ? Effect.void : Effect.fail(error)))
   })
 
+/**
+ * The first of the tasks that is seen to have completed, once and for all executions; undefined when all have ended otherwise.
+ * Within a task it is suspended meanwhile.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const firstCompleted = (
+  run: CurrentRun["Service"],
+  tasks: ReadonlyArray<{ readonly queue: QueueName; readonly taskId: TaskId }>
+): Effect.Effect<TaskId | undefined, NotFound | DriverError, Absurd> =>
+  run.named(`$any:${tasks[0]?.taskId}`, (step) =>
+    Effect.gen(function*() {
+      const { coalesced, outage } = yield* Absurd
+      const stored = run.recall(step)
+      if (stored !== undefined) return (yield* Effect.orDie(decodeWinner(stored))).winner ?? undefined
+      while (true) {
+        const results = yield* Effect.forEach(
+          tasks,
+          ({ queue, taskId }) => outage.persist(coalesced.result(queue, taskId)),
+          { concurrency: "unbounded" }
+        )
+        const winner = results.find((result) => result?.state === "completed")?.taskId ?? null
+        const open = tasks.filter((_, place) => {
+          const result = results[place]
+          return result !== undefined && !isTerminal(result.state)
+        })
+        if (winner !== null || open.length === 0) {
+          return (yield* Effect.orDie(decodeWinner(yield* run.remember(step, { winner })))).winner ?? undefined
+        }
+        yield* Effect.raceAllFirst(open.map(({ queue, taskId }) =>
+          run.wait({
+            _tag: "Tasks",
+            step: CheckpointName.make(`${step}:${taskId}`),
+            queue,
+            taskIds: [taskId],
+            failFast: true
+          })
+        ))
+      }
+    }))
+
 // --- internal
+
+const Winner = Schema.Struct({ winner: Schema.NullOr(TaskId) })
+const decodeWinner = Schema.decodeUnknownEffect(Winner)
+
+/** Tells the log of compensations about children before they are spawned. */
+const own = (run: CurrentRun["Service"], step: CheckpointName, children: SagaLog.Children) =>
+  Effect.gen(function*() {
+    const entry = CheckpointName.make(`${SagaLog.prefix}${step}`)
+    yield* Compensation.ensureGuardian(run)
+    if (run.recall(entry) === undefined) yield* run.remember(entry, yield* run.saga.entry(yield* run.now, children))
+  })
+
+const notOwned = (task: string) =>
+  Effect.die(
+    new InvalidUse({
+      step: `$spawn:${task}`,
+      problem: "a task with an idempotency key of its own may be another's already, so it cannot be owned; " +
+        "leave out the key, or give the spawn a compensation that cancels it"
+    })
+  )
 
 const oneFailed = "one of the tasks has not completed"
 
@@ -127,7 +199,7 @@ const joinWithin = (
 
 const keyed = (task: Driver.SpawnItem, key: string): Effect.Effect<Driver.SpawnItem> =>
   task.idempotencyKey !== null ? Effect.succeed(task) : Effect.map(
-    Effect.orDie(decodeKey(`$child:${key}`)),
+    Effect.orDie(decodeKey(key)),
     (idempotencyKey) => ({ ...task, idempotencyKey })
   )
 

@@ -7,12 +7,12 @@
  *
  * @since 0.1.0
  */
-import { Clock, DateTime, Duration, Effect, Predicate, type Schema } from "effect"
+import { Clock, DateTime, Duration, Effect, Predicate, Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import type * as Driver from "./Driver.ts"
 import { Cancelled, type DriverError, type InvalidInput, LeaseLost, NotFound, Sleep, Timeout } from "./Errors.ts"
-import { CheckpointName, ClaimToken, EventName, type QueueName, type RunId, WorkerId } from "./Identifiers.ts"
+import { CheckpointName, ClaimToken, EventName, QueueName, RunId, StepName, WorkerId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as Stored from "./Stored.ts"
 
@@ -85,8 +85,9 @@ export const completeTask = Effect.fn("Absurd.completeTask")(function*(
   result?: Schema.Json
 ): Effect.fn.Return<void, InvalidInput | ClaimError, Absurd> {
   const { coalesced } = yield* Absurd
+  const claim = yield* checkRun(run)
   const stored = yield* Stored.normalize("result", result ?? null)
-  yield* expectApplied(run, coalesced.complete(run.queue, { ...held(run), result: stored }))
+  yield* expectApplied(claim, coalesced.complete(claim.queue, { ...held(claim), result: stored }))
 })
 
 /**
@@ -102,18 +103,19 @@ export const failTask = Effect.fn("Absurd.failTask")(function*(
   options: { readonly retryAt?: DateTime.DateTime | undefined } = {}
 ): Effect.fn.Return<void, InvalidInput | ClaimError, Absurd> {
   const { coalesced } = yield* Absurd
+  const claim = yield* checkRun(run)
   const timestamp = DateTime.formatIso(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
   const described = Predicate.isString(reason)
     ? { name: "Error", message: Stored.storableText(reason), timestamp }
     : reason
-  const failed = coalesced.fail(run.queue, {
-    ...held(run),
+  const failed = coalesced.fail(claim.queue, {
+    ...held(claim),
     reason: yield* Stored.normalize("reason", described),
     retry: options.retryAt === undefined
       ? { _tag: "Stored" }
-      : { _tag: "At", instant: DateTime.toUtc(options.retryAt) }
+      : { _tag: "At", instant: yield* Input.instant("retryAt", options.retryAt) }
   })
-  yield* expectApplied(run, Effect.map(failed, (_) => _.outcome))
+  yield* expectApplied(claim, Effect.map(failed, (_) => _.outcome))
 })
 
 /**
@@ -127,12 +129,13 @@ export const extendClaim = Effect.fn("Absurd.extendClaim")(function*(
   duration: Duration.Input
 ): Effect.fn.Return<void, InvalidInput | ClaimError, Absurd> {
   const { coalesced } = yield* Absurd
+  const claim = yield* checkRun(run)
   const lease = yield* checkLease("duration", duration)
-  yield* expectApplied(run, coalesced.extend(run.queue, { ...held(run), lease }))
+  yield* expectApplied(claim, coalesced.extend(claim.queue, { ...held(claim), lease }))
 })
 
 /**
- * Puts a run to sleep until `instant`. It costs no attempt.
+ * Puts a run to sleep until `instant`, in the years 1970 to 9999. It costs no attempt.
  *
  * @since 0.1.0
  * @category suspending
@@ -140,9 +143,11 @@ export const extendClaim = Effect.fn("Absurd.extendClaim")(function*(
 export const scheduleTask = Effect.fn("Absurd.scheduleTask")(function*(
   run: ClaimedRun,
   instant: DateTime.DateTime
-): Effect.fn.Return<void, ClaimError, Absurd> {
+): Effect.fn.Return<void, InvalidInput | ClaimError, Absurd> {
   const { coalesced } = yield* Absurd
-  yield* expectApplied(run, coalesced.release(run.queue, { ...held(run), until: DateTime.toUtc(instant) }))
+  const claim = yield* checkRun(run)
+  const until = yield* Input.instant("instant", instant)
+  yield* expectApplied(claim, coalesced.release(claim.queue, { ...held(claim), until }))
 })
 
 /**
@@ -161,7 +166,7 @@ export const sleep = Effect.fn("Absurd.sleep")(function*(
   } = {}
 ): Effect.fn.Return<void, InvalidInput | Sleep | ClaimError, Absurd> {
   const until = yield* Input.duration("duration", duration)
-  yield* suspend(run, { _tag: "Timer", step: yield* checkStep(options.step ?? "sleep"), until })
+  yield* suspend(yield* checkRun(run), { _tag: "Timer", step: yield* checkStep(options.step ?? "sleep"), until })
 })
 
 /**
@@ -178,14 +183,15 @@ export const setCheckpoint = Effect.fn("Absurd.setCheckpoint")(function*(
   options: { readonly extendClaimBy?: Duration.Input | undefined } = {}
 ): Effect.fn.Return<Schema.Json, InvalidInput | ClaimError, Absurd> {
   const { coalesced } = yield* Absurd
+  const claim = yield* checkRun(run)
   const stored = yield* Stored.normalize("state", state)
-  const answer = yield* coalesced.setCheckpoint(run.queue, {
-    ...held(run),
+  const answer = yield* coalesced.setCheckpoint(claim.queue, {
+    ...held(claim),
     name: yield* checkStep(step),
     state: stored,
     extendBy: options.extendClaimBy === undefined ? null : yield* checkLease("extendClaimBy", options.extendClaimBy)
   })
-  yield* expectApplied(run, Effect.succeed(answer.outcome))
+  yield* expectApplied(claim, Effect.succeed(answer.outcome))
   return answer.existing === undefined ? stored : answer.existing
 })
 
@@ -219,18 +225,19 @@ export const awaitEvent = Effect.fn("Absurd.awaitEvent")(function*(
   Absurd
 > {
   const { driver } = yield* Absurd
+  const claim = yield* checkRun(run)
   const name = yield* checkEvent(event)
   const answer = yield* driver.suspend({
-    ...held(run),
-    queue: run.queue,
+    ...held(claim),
+    queue: claim.queue,
     waits: [{
       _tag: "Event",
-      step: yield* checkStep(options.step ?? `$awaitEvent:${name}`),
+      step: options.step === undefined ? CheckpointName.make(`$awaitEvent:${name}`) : yield* checkStep(options.step),
       event: name,
       timeout: options.timeout === undefined ? null : yield* wholeSeconds(options.timeout)
     }]
   })
-  yield* expectApplied(run, Effect.succeed(answer.outcome))
+  yield* expectApplied(claim, Effect.succeed(answer.outcome))
   const [state] = answer.waits
   return { shouldSuspend: answer.suspended, payload: state?._tag === "Emitted" ? state.payload : undefined }
 })
@@ -267,7 +274,10 @@ export const setRunSleeping = (
 // --- internal
 
 const checkWorkerId = Input.check("workerId", WorkerId)
-const checkStep = Input.check("step", CheckpointName)
+// Other names are the library's own: whoever wrote them could make a wait time out.
+const checkStepName = Input.check("step", StepName)
+const checkStep = (step: string): Effect.Effect<CheckpointName, InvalidInput> =>
+  Effect.map(checkStepName(step), (name) => CheckpointName.make(name))
 const checkEvent = Input.check("event", EventName)
 
 const checkLease = (field: string, lease: Duration.Input) =>
@@ -275,6 +285,8 @@ const checkLease = (field: string, lease: Duration.Input) =>
 
 const wholeSeconds = (timeout: Duration.Input) =>
   Effect.map(Input.duration("timeout", timeout), (exact) => Duration.seconds(Math.ceil(Duration.toSeconds(exact))))
+
+const checkRun = Input.check("run", Schema.Struct({ queue: QueueName, runId: RunId, token: ClaimToken }))
 
 const held = ({ runId, token }: ClaimedRun): Driver.Held => ({ runId, token })
 

@@ -4,11 +4,11 @@
  *
  * @since 0.1.0
  */
-import { Effect, Metric, type Scope } from "effect"
+import { Effect, Metric, type Schema, type Scope } from "effect"
 import * as Batch from "./Batch.ts"
 import type * as Driver from "./Driver.ts"
 import type { DriverError, IdempotencyConflict, NotFound } from "./Errors.ts"
-import type { QueueName, TaskId } from "./Identifiers.ts"
+import type { EventName, QueueName, TaskId } from "./Identifiers.ts"
 import * as Outage from "./Outage.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -36,68 +36,68 @@ export interface Coalesced {
   readonly release: (queue: QueueName, item: Item<typeof Driver.ReleaseItem>) => Effect.Effect<Driver.Outcome, Fails>
   /** Undefined for an unknown task. */
   readonly result: (queue: QueueName, taskId: TaskId) => Effect.Effect<Driver.TaskResult | undefined, Fails>
+  /** Undefined for an event that has not been emitted. */
+  readonly readEvent: (queue: QueueName, event: EventName) => Effect.Effect<Driver.StoredEvent | undefined, Fails>
 }
 
 /**
  * Puts the batches in front of `driver`. A caller inside a transaction of the store is not batched: its request must not
  * leave its fiber.
  *
+ * Queues do not wait for each other, and neither do tasks without an idempotency key for tasks that have one, whose key may
+ * be in a transaction that is open. A request that waits for locks holds up those behind it for a moment only.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (driver: Driver.Driver["Service"]): Effect.Effect<Coalesced, never, Scope.Scope> => {
-  const coalesce = <A, Out, E extends { readonly _tag: string }>(
-    operation: string,
-    send: (queue: QueueName, items: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Out>, E>
-  ) => {
-    const size = Metric.withAttributes(Telemetry.batchSize, { operation })
-    // One load at a time: a load that never returns would hold up all others.
-    const sendInTime = (queue: QueueName, items: ReadonlyArray<A>) =>
-      Effect.andThen(
-        Metric.update(size, items.length),
-        Outage.answerWithin(send(queue, items), operation, Outage.answerLimit)
-      )
-    const all = (items: ReadonlyArray<Addressed<A>>) =>
-      items.every((item) => item.queue === items[0]!.queue)
-        ? sendInTime(items[0]!.queue, items.map((item) => item.item))
-        : byQueue(items, sendInTime)
-    return Effect.map(
-      Batch.make({ send: all }),
-      (batched) => (queue: QueueName, item: A) =>
-        Effect.flatMap(driver.inTransaction, (inTransaction) =>
-          inTransaction
-            ? Effect.map(send(queue, [item]), (answers) => answers[0]!)
-            : batched({ queue, item }))
-    )
-  }
+  const coalesce = coalesceOn(driver)
   return Effect.all({
-    spawn: coalesce("spawn", (queue, tasks: ReadonlyArray<Driver.SpawnItem>) => driver.spawn({ queue, tasks })),
-    complete: coalesce(
-      "complete",
-      (queue, runs: ReadonlyArray<Item<typeof Driver.CompleteItem>>) => driver.complete({ queue, runs })
-    ),
-    fail: coalesce("fail", (queue, runs: ReadonlyArray<Item<typeof Driver.FailItem>>) => driver.fail({ queue, runs })),
-    setCheckpoint: coalesce(
-      "setCheckpoint",
-      (queue, checkpoints: ReadonlyArray<Item<typeof Driver.CheckpointItem>>) =>
-        driver.setCheckpoints({ queue, checkpoints })
-    ),
-    extend: coalesce(
-      "extend",
-      (queue, runs: ReadonlyArray<Item<typeof Driver.ExtendItem>>) => driver.extend({ queue, runs })
-    ),
-    release: coalesce(
-      "release",
-      (queue, runs: ReadonlyArray<Item<typeof Driver.ReleaseItem>>) => driver.release({ queue, runs })
-    ),
-    result: coalesce(
-      "result",
-      (queue, taskIds: ReadonlyArray<TaskId>) =>
+    spawn: coalesce({
+      operation: "spawn",
+      kindOf: (task: Driver.SpawnItem) => task.idempotencyKey === null ? "plain" : "keyed",
+      lengthOf: ({ headers, params }) => lengthOf(params) + lengthOf(headers),
+      send: (queue, tasks) => driver.spawn({ queue, tasks })
+    }),
+    complete: coalesce({
+      operation: "complete",
+      lengthOf: ({ result }: Item<typeof Driver.CompleteItem>) => lengthOf(result),
+      send: (queue, runs) => driver.complete({ queue, runs })
+    }),
+    fail: coalesce({
+      operation: "fail",
+      lengthOf: ({ reason }: Item<typeof Driver.FailItem>) => lengthOf(reason),
+      send: (queue, runs) => driver.fail({ queue, runs })
+    }),
+    setCheckpoint: coalesce({
+      operation: "setCheckpoint",
+      lengthOf: ({ state }: Item<typeof Driver.CheckpointItem>) => lengthOf(state),
+      send: (queue, checkpoints) => driver.setCheckpoints({ queue, checkpoints })
+    }),
+    extend: coalesce({
+      operation: "extend",
+      send: (queue, runs: ReadonlyArray<Item<typeof Driver.ExtendItem>>) => driver.extend({ queue, runs })
+    }),
+    release: coalesce({
+      operation: "release",
+      send: (queue, runs: ReadonlyArray<Item<typeof Driver.ReleaseItem>>) => driver.release({ queue, runs })
+    }),
+    result: coalesce({
+      operation: "result",
+      send: (queue, taskIds: ReadonlyArray<TaskId>) =>
         Effect.map(driver.results({ queue, taskIds }), (rows) => {
           const found = new Map(rows.map((row) => [row.taskId, row]))
           return taskIds.map((taskId) => found.get(taskId))
         })
-    )
+    }),
+    readEvent: coalesce({
+      operation: "readEvents",
+      send: (queue, events: ReadonlyArray<EventName>) =>
+        Effect.map(driver.readEvents({ queue, events }), (rows) => {
+          const found = new Map<string, Driver.StoredEvent>(rows.map((row) => [row.name, row]))
+          return events.map((event) => found.get(event))
+        })
+    })
   })
 }
 
@@ -108,28 +108,56 @@ interface Addressed<A> {
   readonly item: A
 }
 
-const byQueue = <A, Out, E>(
-  items: ReadonlyArray<Addressed<A>>,
-  send: (queue: QueueName, items: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Out>, E>
-): Effect.Effect<ReadonlyArray<Out>, E> => {
-  const groups = new Map<QueueName, Array<number>>()
-  items.forEach((item, index) => {
-    const group = groups.get(item.queue)
-    if (group === undefined) groups.set(item.queue, [index])
-    else group.push(index)
+interface Operation<A, Out, E> {
+  readonly operation: string
+  /** Items of one queue, but of different kinds, do not travel together. A word; there is one kind by default. */
+  readonly kindOf?: (item: A) => string
+  readonly lengthOf?: (item: A) => number
+  readonly send: (queue: QueueName, items: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Out>, E>
+}
+
+/** So many connections a queue may keep busy with one operation, when transactions of programs hold its loads up. */
+const lanes = 4
+
+const coalesceOn = (driver: Driver.Driver["Service"]) =>
+<A, Out, E extends { readonly _tag: string }>(
+  { kindOf = () => "any", lengthOf = () => 0, operation, send }: Operation<A, Out, E>
+) => {
+  const size = Metric.withAttributes(Telemetry.batchSize, { operation })
+  const batch = Batch.make({
+    lanes,
+    lineOf: ({ item, queue }: Addressed<A>) => `${kindOf(item)} ${queue}`,
+    lengthOf: ({ item }) => lengthOf(item),
+    // A load that never returned would keep its lane for ever.
+    send: (items) =>
+      Effect.andThen(
+        Metric.update(size, items.length),
+        Outage.answerWithin(
+          send(items[0]!.queue, items.map(({ item }) => item)),
+          operation,
+          Outage.answerLimit
+        )
+      )
   })
-  const answers: Array<Out> = Array.from({ length: items.length })
-  return Effect.as(
-    Effect.forEach(
-      groups,
-      ([queue, indexes]) =>
-        Effect.map(send(queue, indexes.map((index) => items[index]!.item)), (outs) => {
-          indexes.forEach((index, position) => {
-            answers[index] = outs[position]!
-          })
-        }),
-      { discard: true, concurrency: "unbounded" }
-    ),
-    answers
+  return Effect.map(
+    batch,
+    (batched) => (queue: QueueName, item: A): Effect.Effect<Out, E | DriverError> =>
+      Effect.flatMap(driver.inTransaction, (inTransaction) =>
+        inTransaction
+          ? Effect.map(send(queue, [item]), (answers) => answers[0]!)
+          : batched({ queue, item }))
   )
+}
+
+/** About how many characters a value is as JSON. */
+const lengthOf = (value: Schema.Json): number => {
+  if (typeof value === "string") return value.length + 3
+  if (typeof value !== "object" || value === null) return 8
+  let length = 2
+  if (Array.isArray(value)) {
+    for (const member of value) length += lengthOf(member)
+    return length
+  }
+  for (const [key, member] of Object.entries(value)) length += key.length + 4 + lengthOf(member)
+  return length
 }

@@ -1,34 +1,46 @@
 /**
- * The runs that a worker executes: how many, of which tasks, and how they end when the worker stops.
+ * The runs that a worker has claimed: those that it executes, those that wait for their turn, and those that are over and of
+ * which the store is being told.
+ *
+ *     claimed --> waiting --> executing --> settling --> gone
+ *                    \--> given back, when its turn does not come soon
+ *
+ * Only what executes takes a place. A busy worker claims ahead, as many runs as it lately got through within `horizon`, so
+ * that the store is asked less often; of slow tasks that is none, and they are left for other workers.
  *
  * @since 0.1.0
  */
-import { type Duration, Effect, type Fiber, Latch } from "effect"
+import { Clock, Duration, Effect, type Fiber, Latch } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Claimer from "./Claimer.ts"
 import type * as Driver from "./Driver.ts"
 import * as Engine from "./Engine.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
-import type { QueueName } from "./Identifiers.ts"
+import type { QueueName, RunId } from "./Identifiers.ts"
 
 /**
  * @since 0.1.0
  * @category models
  */
 export interface Crew {
-  /** Executes a run at once; or hands it back, when as many of its task as may are executed already. */
+  /**
+   * Takes a run on, whose claim was not sent before `claimedAt`, in monotonic milliseconds. It is handed back instead, when
+   * as many of its task as may have been taken on already.
+   */
   readonly start: (queue: QueueName, claimed: Driver.Claimed, claimedAt: number) => void
-  /** For how many more runs there is room. */
+  /** How many more runs may be claimed now. */
   readonly free: () => number
-  /** Returns when there is room. */
+  /** Returns when it is worth while to claim. */
   readonly vacancy: Effect.Effect<void>
   /** The tasks for which there is no room, although there may be for others. */
   readonly full: () => ReadonlyArray<string>
-  /** Returns when nothing is executed. */
+  /** Whether a run waits for its turn. */
+  readonly holds: (runId: RunId) => boolean
+  /** Returns when nothing is left of what was claimed. */
   readonly idle: Effect.Effect<void>
   /**
-   * Returns when all that is executed has ended, of itself within `patience`, or else interrupted and handed back; but after
-   * `limit` at the latest, when there is code left that does not end.
+   * Returns when all that was claimed has ended, of itself within `patience`, or else interrupted and handed back; but after
+   * `limit` at the latest, when there is code left that does not end. What waits for its turn is handed back at once.
    */
   readonly disband: (patience: Duration.Duration, limit: Duration.Duration) => Effect.Effect<void>
 }
@@ -58,13 +70,29 @@ export const make = Effect.fnUntraced(function*(
   options: Options
 ): Effect.fn.Return<Crew> {
   const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
   const fork = Effect.runForkWith(context)
   const fibers = new Set<Fiber.Fiber<unknown>>()
+  const waiting = new Map<RunId, Waiting>()
   const byTask = new Map<string, number>()
   const vacancy = Latch.makeUnsafe(true)
   const idle = Latch.makeUnsafe(true)
-  let working = 0
+  const pace = makePace(options.concurrency)
+  // Long before the lease ends, for nobody renews it meanwhile.
+  const patience = Math.min(longestWait, Duration.toMillis(options.lease) / 4)
+  let executing = 0
   let closing = false
+
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  const free = () => {
+    const claimed = executing + waiting.size
+    return Math.min(options.concurrency + pace.ahead - claimed, options.concurrency + mostUnsettled - fibers.size)
+  }
+  const announce = () => {
+    // What is claimed ahead is filled up when half of it is used, not run by run.
+    if (free() > pace.ahead / 2) vacancy.openUnsafe()
+    else vacancy.closeUnsafe()
+  }
 
   const launch = (effect: Effect.Effect<unknown>, onEnd: () => void) => {
     idle.closeUnsafe()
@@ -74,38 +102,94 @@ export const make = Effect.fnUntraced(function*(
     fiber.addObserver(() => {
       fibers.delete(fiber)
       onEnd()
-      if (fibers.size === 0) idle.openUnsafe()
+      if (fibers.size === 0 && waiting.size === 0) idle.openUnsafe()
     })
   }
+  const giveBack = ({ claimed, queue }: Waiting) => launch(Claimer.giveBack(absurd, queue, [claimed]), announce)
 
   const isFull = (task: string) => (byTask.get(task) ?? 0) >= (options.taskConcurrency.get(task) ?? Infinity)
+  const count = (task: string, by: number) => {
+    if (options.taskConcurrency.has(task)) byTask.set(task, (byTask.get(task) ?? 0) + by)
+  }
 
-  const start: Crew["start"] = (queue, claimed, claimedAt) => {
-    if (closing || isFull(claimed.name)) return launch(Claimer.giveBack(absurd, queue, [claimed]), () => {})
-    working++
-    byTask.set(claimed.name, (byTask.get(claimed.name) ?? 0) + 1)
-    if (working >= options.concurrency) vacancy.closeUnsafe()
+  const execute = ({ claimed, claimedAt, queue }: Waiting) => {
+    executing++
+    let over = false
+    const vacate = () => {
+      if (over) return
+      over = true
+      executing--
+      count(claimed.name, -1)
+      pace.ended(now())
+      for (const next of waiting.values()) {
+        takeOut(next)
+        if (now() - next.claimedAt <= patience) {
+          execute(next)
+          break
+        }
+        shed(next)
+      }
+      announce()
+    }
     const execution = Engine.execute(claimed, {
       queue,
       lease: options.lease,
+      claimedAt,
       stallAfter: options.stallAfter,
-      track: (execution) => options.heartbeat.track(queue, execution, claimedAt)
+      track: (execution) => options.heartbeat.track(queue, execution),
+      vacate
     })
-    launch(
-      Effect.map(Effect.provideService(execution, Absurd, absurd), options.onEnd),
-      () => {
-        working--
-        const left = (byTask.get(claimed.name) ?? 1) - 1
-        if (left === 0) byTask.delete(claimed.name)
-        else byTask.set(claimed.name, left)
-        if (working < options.concurrency) vacancy.openUnsafe()
+    launch(Effect.map(Effect.provideService(execution, Absurd, absurd), options.onEnd), () => {
+      vacate()
+      announce()
+    })
+  }
+
+  const takeOut = ({ claimed }: Waiting) => waiting.delete(claimed.runId)
+  const shed = (one: Waiting) => {
+    count(one.claimed.name, -1)
+    giveBack(one)
+    pace.reset()
+  }
+
+  /** Hands back what waits for too long, as long as something waits. */
+  const watch = Effect.gen(function*() {
+    while (waiting.size > 0) {
+      yield* Effect.sleep(Duration.millis(patience / 2))
+      for (const one of waiting.values()) {
+        if (now() - one.claimedAt <= patience) continue
+        takeOut(one)
+        shed(one)
       }
-    )
+    }
+  })
+  let watching = false
+
+  const start: Crew["start"] = (queue, claimed, claimedAt) => {
+    const one = { queue, claimed, claimedAt }
+    if (closing || isFull(claimed.name)) return giveBack(one)
+    count(claimed.name, 1)
+    if (executing < options.concurrency) execute(one)
+    else {
+      idle.closeUnsafe()
+      waiting.set(claimed.runId, one)
+      if (!watching) {
+        watching = true
+        fork(watch).addObserver(() => {
+          watching = false
+        })
+      }
+    }
+    announce()
   }
 
   const disband: Crew["disband"] = (patience, limit) =>
     Effect.gen(function*() {
       closing = true
+      for (const one of waiting.values()) {
+        takeOut(one)
+        shed(one)
+      }
       yield* Effect.timeoutOption(idle.await, patience)
       for (const fiber of fibers) fiber.interruptUnsafe()
       yield* Effect.timeoutOption(idle.await, limit)
@@ -118,10 +202,57 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     start,
-    free: () => options.concurrency - working,
-    vacancy: vacancy.await,
+    free,
+    vacancy: Effect.suspend(() => {
+      announce()
+      return vacancy.await
+    }),
     full: () => [...options.taskConcurrency.keys()].filter(isFull),
+    holds: (runId) => waiting.has(runId),
     idle: idle.await,
     disband
   }
 })
+
+// --- internal
+
+/** A run that has been claimed and is not executed yet. */
+interface Waiting {
+  readonly queue: QueueName
+  readonly claimed: Driver.Claimed
+  readonly claimedAt: number
+}
+
+/** For how many milliseconds' worth of work a worker claims ahead. */
+const horizon = 50
+/** How many runs are claimed ahead at the most. */
+const mostAhead = 500
+/** How many runs may be over without the store having answered. */
+const mostUnsettled = 1000
+/** After how many milliseconds a run whose turn has not come is handed back. */
+const longestWait = 500
+
+/** How many runs are worth claiming ahead, by how fast they have lately been got through. */
+const makePace = (concurrency: number) => {
+  let ended = 0
+  let since: number | undefined
+  const pace = {
+    ahead: 0,
+    reset: () => {
+      pace.ahead = 0
+      ended = 0
+      since = undefined
+    },
+    ended: (at: number) => {
+      since ??= at
+      ended++
+      const millis = at - since
+      // One round of all places tells nothing: they may all have taken long.
+      if (ended <= concurrency || millis < horizon / 2) return
+      pace.ahead = Math.min(mostAhead, Math.floor(ended * horizon / millis))
+      ended = 0
+      since = at
+    }
+  }
+  return pace
+}

@@ -6,13 +6,14 @@
  *
  * @since 0.1.0
  */
-import { Cron as Expression, DateTime, Duration, Effect, Layer, Option, Result, Schema } from "effect"
+import { Cause, Cron as Expression, DateTime, Duration, Effect, Layer, Option, Result, Schema } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as CronTicks from "./CronTicks.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidInput, NotFound } from "./Errors.ts"
 import { IdempotencyKey, isTerminal, QueueName, type TaskId, TaskName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import * as Outage from "./Outage.ts"
 import * as Stored from "./Stored.ts"
 import type * as Task from "./Task.ts"
 
@@ -337,10 +338,13 @@ const pass = Effect.gen(function*() {
   let wait = later === null ? Duration.infinity : DateTime.distance(now, later)
   for (const row of due) {
     // One schedule that cannot be run must not hold up the others.
-    const { next, tasks } = yield* Effect.catchCause(
-      fire(row, now),
-      (cause) => Effect.as(Effect.logError(`The schedule "${row.name}" could not be run`, cause), nothing)
-    )
+    const { next, tasks } = yield* Effect.catchCause(fire(row, now), (cause) =>
+      Effect.andThen(
+        Effect.logError(`The schedule "${row.name}" could not be run`, cause),
+        cause.reasons.some((reason) => Cause.isFailReason(reason) && Outage.isPassing(reason.error))
+          ? Effect.succeed(nothing)
+          : postpone(row, now)
+      ))
     spawned.push(...tasks)
     if (next !== undefined) wait = Duration.min(wait, Duration.max(DateTime.distance(now, next), Duration.zero))
   }
@@ -348,6 +352,15 @@ const pass = Effect.gen(function*() {
 })
 
 const nothing = { tasks: [], next: undefined }
+
+/** It is looked at again after a minute, behind those that are due by then. Its ticks since `after` are not lost. */
+const postpone = ({ after, lastTask, name, revision }: Driver.StoredSchedule, now: DateTime.Utc) =>
+  Effect.gen(function*() {
+    const { driver } = yield* Absurd
+    const next = DateTime.add(now, { minutes: 1 })
+    yield* driver.advanceSchedule({ name, revision, after, next, lastTask })
+    return { tasks: [], next }
+  }).pipe(Effect.catchCause(() => Effect.succeed(nothing)))
 
 const fire = Effect.fnUntraced(function*(row: Driver.StoredSchedule, now: DateTime.Utc) {
   const { driver } = yield* Absurd

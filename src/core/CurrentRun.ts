@@ -7,21 +7,35 @@
  *             --> lost             its claim no longer holds: nothing it does is stored any more
  *             --> cancelled        its task was cancelled
  *             --> faulted          the store refuses to work, which is not the task's fault
+ *             --> exited           it can neither be suspended nor go on, which is the program's fault
  *             --> (the handler's own exit)
  *
  * Once it has left `running`, the engine interrupts the handler, so no code of the handler can mistake it for an error.
  *
  * @since 0.1.0
  */
-import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
-import type { Schema } from "effect"
+import {
+  Clock,
+  Context,
+  DateTime,
+  Deferred,
+  type Duration,
+  Effect,
+  Exit,
+  Option,
+  type Schema,
+  type Scope
+} from "effect"
 import type { Coalesced } from "./Coalesced.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, type NotFound } from "./Errors.ts"
-import { CheckpointName, type QueueName, type RunId, type TaskId } from "./Identifiers.ts"
-import * as NameScope from "./NameScope.ts"
+import type { CheckpointName, QueueName, RunId, TaskId } from "./Identifiers.ts"
+import * as Lease from "./Lease.ts"
 import * as Outage from "./Outage.ts"
+import * as SagaLog from "./SagaLog.ts"
+import * as StepNames from "./StepNames.ts"
 import * as Transacting from "./Transacting.ts"
+import * as Waiting from "./Waiting.ts"
 
 /**
  * How a run ended other than by its handler's own exit.
@@ -34,6 +48,8 @@ export type Ending =
   | { readonly _tag: "Lost" }
   | { readonly _tag: "Cancelled" }
   | { readonly _tag: "Faulted"; readonly error: DriverError | NotFound }
+  /** By what would have been the exit of a handler that noticed its wrong use. */
+  | { readonly _tag: "Exited"; readonly exit: Exit.Exit<never> }
 
 /**
  * The current run. Provided to every handler by the worker that executes it.
@@ -52,8 +68,8 @@ export class CurrentRun extends Context.Service<CurrentRun, {
   readonly headers: { readonly [key: string]: Schema.Json }
   /**
    * Runs `use` under the checkpoint name that comes next for `base` within the calling code's `NameScope`: the base itself,
-   * then `base#2`, and so on, in the order of calls. Dies with {@link InvalidUse} when the same base is in use already: concurrent steps need names of
-   * their own.
+   * then `base#2`, and so on, in the order of calls. Dies with {@link InvalidUse} when the same base is in use already:
+   * concurrent steps need names of their own; and within a transaction of the program, which could undo what is stored.
    */
   readonly named: <A, E, R>(
     base: string,
@@ -61,12 +77,27 @@ export class CurrentRun extends Context.Service<CurrentRun, {
     /** What is named: something that keeps the run awake (by default), or a group of such things. */
     kind?: "step" | "group"
   ) => Effect.Effect<A, E, R>
+  /**
+   * Takes the next name for `base` as `named` does, until it is freed. Other fibers cannot use the base meanwhile, unless
+   * the calling fiber has ended.
+   */
+  readonly begin: (base: string) => Effect.Effect<{ readonly name: CheckpointName; readonly free: Effect.Effect<void> }>
   /** The present of the store's clock, as far as this worker can tell: the claim's, and the time that has passed since. */
   readonly now: Effect.Effect<DateTime.Utc>
   /** The stored state of a checkpoint of this task, as of this run's claim and its own writes. */
   readonly recall: (name: CheckpointName) => Schema.Json | undefined
-  /** Stores a checkpoint and renews the lease. Returns what is stored, which is older if there already was one. */
+  /**
+   * Returns at once while nobody else can have the run: to be run before whatever must not happen twice. Otherwise it ends the
+   * run as lost and never returns, so a process that was stopped for longer than its lease begins nothing when it goes on.
+   */
+  readonly ensureHeld: Effect.Effect<void>
+  /**
+   * Stores a checkpoint, and renews the lease when a third of it has passed. Returns what is stored, which is older if there
+   * already was one.
+   */
   readonly remember: (name: CheckpointName, state: Schema.Json) => Effect.Effect<Schema.Json>
+  /** Stores a checkpoint before whatever is stored or waited for next, if anything is. */
+  readonly rememberNext: (name: CheckpointName, state: Schema.Json) => void
   /** Waits, durably: returns when the wait is over, in this claim or a later one. */
   readonly wait: (wait: Driver.Wait) => Effect.Effect<Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>>
   /** Renews the lease, by the worker's lease or by `lease`. */
@@ -85,6 +116,8 @@ export class CurrentRun extends Context.Service<CurrentRun, {
   readonly notes: Map<string, unknown>
   /** Hands the run back until then: the handler begins anew, with its checkpoints and without having spent an attempt. */
   readonly snooze: (until: Duration.Duration | DateTime.Utc) => Effect.Effect<never>
+  /** The log of the task's compensations. */
+  readonly saga: SagaLog.SagaLog
 }>()("effect-absurd/core/CurrentRun") {}
 
 /**
@@ -95,6 +128,8 @@ export class CurrentRun extends Context.Service<CurrentRun, {
  */
 export interface Execution {
   readonly claimed: Driver.Claimed
+  /** What is known of its lease. Whoever renews it says so here. */
+  readonly lease: Lease.Lease
   readonly service: CurrentRun["Service"]
   readonly ended: Deferred.Deferred<Ending>
   /** Ends the run, if it still runs. */
@@ -122,6 +157,8 @@ export interface Options {
   readonly queue: QueueName
   readonly claimed: Driver.Claimed
   readonly lease: Duration.Duration
+  /** When the run was claimed: the monotonic time, in milliseconds, before which the claim was not sent. */
+  readonly claimedAt: number
   /**
    * How long a run may stay awake in which some fibers wait durably and the others do something that is neither a step
    * nor a wait. After that it is suspended all the same, and what they did is done again on resumption.
@@ -136,7 +173,8 @@ export interface Options {
  * @category constructors
  */
 export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Execution, never, Scope.Scope> {
-  const { claimed, coalesced, lease, queue } = options
+  const { claimed, coalesced, queue } = options
+  const lease = yield* Lease.make(options.lease, options.claimedAt)
   const held = { runId: claimed.runId, token: claimed.token }
   const checkpoints = new Map<string, Schema.Json>(claimed.checkpoints.map((_) => [_.name, _.state]))
   const ended = Deferred.makeUnsafe<Ending>()
@@ -162,27 +200,65 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Clock.currentTimeMillis,
     (millis) => DateTime.add(claimed.claimedAt, { milliseconds: Math.max(0, millis - claimedAtLocally) })
   )
+  const store = (name: CheckpointName, state: Schema.Json) => {
+    const request = Effect.suspend(() => {
+      const sentAt = lease.now()
+      const extendBy = Lease.extension(lease)
+      return Effect.tap(
+        coalesced.setCheckpoint(queue, { ...held, name, state, extendBy }),
+        ({ outcome }) =>
+          Effect.sync(() => {
+            if (outcome === "applied" && extendBy !== null) Lease.renewed(lease, sentAt)
+          })
+      )
+    })
+    return Effect.map(persist(request), ({ existing }) => {
+      const stored = existing === undefined ? state : existing
+      checkpoints.set(name, stored)
+      return stored
+    })
+  }
+  const ensureHeld = Effect.suspend(() => {
+    if (Lease.holds(lease)) return Effect.void
+    end({ _tag: "Lost" })
+    return halt
+  })
+  const next = new Map<CheckpointName, Schema.Json>()
+  const storeNext: Effect.Effect<void> = Effect.suspend(() => {
+    if (next.size === 0) return Effect.void
+    const all = [...next]
+    next.clear()
+    return Effect.forEach(all, ([name, state]) => store(name, state), { discard: true })
+  })
   const remember: CurrentRun["Service"]["remember"] = (name, state) =>
-    Effect.map(
-      persist(coalesced.setCheckpoint(queue, { ...held, name, state, extendBy: lease })),
-      ({ existing }) => {
-        const stored = existing === undefined ? state : existing
-        checkpoints.set(name, stored)
-        return stored
-      }
-    )
-  const names = makeNames()
-  const waiting = yield* makeWaiting({
+    Effect.flatMap(options.driver.inTransaction, (inside) =>
+      inside
+        ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
+        : Effect.andThen(storeNext, store(name, state)))
+  const names = StepNames.make(options.driver.inTransaction)
+  const waiting = yield* Waiting.make({
     now,
     fix: (step, instant) =>
       checkpoints.has(step) ? Effect.void : Effect.asVoid(remember(step, DateTime.formatIso(instant))),
     stallAfter: options.stallAfter,
-    namesInUse: names.inUse,
+    isIdle: (parked) => names.inUse() === parked,
     suspend: (waits) =>
       persist(
         Outage.answerWithin(options.driver.suspend({ queue, ...held, waits }), "suspend", Outage.answerLimit)
       ),
-    suspended: () => end({ _tag: "Suspended" })
+    suspended: () => end({ _tag: "Suspended" }),
+    refused: (error) => end({ _tag: "Exited", exit: Exit.die(error) })
+  })
+
+  const transact = Transacting.make({
+    driver: options.driver,
+    queue,
+    taskId: claimed.taskId,
+    held,
+    lease,
+    ensureHeld,
+    persist,
+    stored: (name, state) => checkpoints.set(name, state)
   })
 
   const service = CurrentRun.of({
@@ -193,37 +269,47 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     attempt: claimed.attempt,
     headers: claimed.headers,
     named: names.named,
+    begin: names.begin,
     now,
     recall: (name) => checkpoints.get(name),
+    ensureHeld,
     remember,
+    rememberNext: (name, state) => void next.set(name, state),
     wait: (wait) => {
       const known = recallWait(wait, checkpoints, claimed.claimedAt)
+      if (isNoTimer(wait, checkpoints)) {
+        const problem = "in an earlier execution of this task it was no sleep; give the new code another name"
+        return Effect.die(new InvalidUse({ step: wait.step, problem }))
+      }
       return known === undefined
-        ? Effect.flatMap(now, (present) => waiting.park(wait, dueAt(wait, checkpoints, present)))
+        ? Effect.andThen(
+          storeNext,
+          Effect.flatMap(now, (present) => waiting.park(wait, dueAt(wait, checkpoints, present)))
+        )
         : Effect.succeed(known)
     },
-    heartbeat: (by) =>
-      Effect.asVoid(
-        persist(Effect.map(coalesced.extend(queue, { ...held, lease: by ?? lease }), (outcome) => ({ outcome })))
-      ),
-    transact: Transacting.make({
-      driver: options.driver,
-      queue,
-      taskId: claimed.taskId,
-      held,
-      lease,
-      persist,
-      stored: (name, state) => checkpoints.set(name, state)
-    }),
+    heartbeat: (by = options.lease) =>
+      Effect.asVoid(persist(Effect.suspend(() => {
+        const sentAt = lease.now()
+        return Effect.map(coalesced.extend(queue, { ...held, lease: by }), (outcome) => {
+          if (outcome === "applied") Lease.renewed(lease, sentAt, by)
+          return { outcome }
+        })
+      }))),
+    transact: (name, self) => Effect.andThen(storeNext, transact(name, self)),
     transacting: false,
     notes: new Map(),
+    saga: SagaLog.make(claimed.checkpoints),
     snooze: (until) =>
-      persist(Effect.map(coalesced.release(queue, { ...held, until }), (outcome) => ({ outcome }))).pipe(
+      Effect.andThen(
+        storeNext,
+        persist(Effect.map(coalesced.release(queue, { ...held, until }), (outcome) => ({ outcome })))
+      ).pipe(
         Effect.tap(() => Effect.sync(() => end({ _tag: "Suspended" }))),
         Effect.andThen(halt)
       )
   })
-  return { claimed, service, ended, end, settling: false, persist, supervise: waiting.supervise }
+  return { claimed, lease, service, ended, end, settling: false, persist, supervise: waiting.supervise }
 })
 
 // --- internal
@@ -234,7 +320,13 @@ const halt: Effect.Effect<never> = Effect.interruptible(Effect.never)
 /** See `Outage.backoff`. */
 export const outageBackoff = Outage.backoff
 
-const recallWait = (
+/**
+ * How a wait is over according to what is stored, for a run that was claimed at that time.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const recallWait = (
   wait: Driver.Wait,
   checkpoints: ReadonlyMap<string, Schema.Json>,
   claimedAt: DateTime.Utc
@@ -250,6 +342,11 @@ const recallWait = (
   return checkpoints.has(Driver.timeoutOf(wait.step)) ? { _tag: "TimedOut" } : undefined
 }
 
+const isNoTimer = (wait: Driver.Wait, checkpoints: ReadonlyMap<string, Schema.Json>): boolean => {
+  const stored = wait._tag === "Timer" ? checkpoints.get(wait.step) : undefined
+  return stored !== undefined && !(typeof stored === "string" && Option.isSome(DateTime.make(stored)))
+}
+
 /** When a timer is due by itself. */
 const dueAt = (
   wait: Driver.Wait,
@@ -260,187 +357,4 @@ const dueAt = (
   const stored = checkpoints.get(wait.step)
   if (stored !== undefined) return typeof stored === "string" ? Option.getOrUndefined(DateTime.make(stored)) : undefined
   return DateTime.isDateTime(wait.until) ? wait.until : DateTime.addDuration(now, wait.until)
-}
-
-const makeNames = () => {
-  const counts = new Map<string, number>()
-  const active = new Set<string>()
-  let groups = 0
-  const named: CurrentRun["Service"]["named"] = (own, use, kind) =>
-    Effect.withFiber((fiber) => {
-      const base = NameScope.within(fiber.getRef(NameScope.NameScope), own)
-      if (active.has(base)) {
-        return Effect.die(
-          new InvalidUse({
-            step: base,
-            problem: "this name is in use by a concurrent step of the same run; give each concurrent step its own name"
-          })
-        )
-      }
-      active.add(base)
-      if (kind === "group") groups++
-      const count = (counts.get(base) ?? 0) + 1
-      counts.set(base, count)
-      const name = CheckpointName.make(count === 1 ? base : `${base}#${count}`)
-      const free = Effect.sync(() => {
-        active.delete(base)
-        if (kind === "group") groups--
-      })
-      return Effect.ensuring(use(name), free)
-    })
-  return { named, inUse: () => active.size - groups }
-}
-
-interface Parked {
-  readonly wait: Driver.Wait
-  /** When the wait is over by itself. */
-  readonly dueAt: DateTime.Utc | undefined
-  readonly over: Deferred.Deferred<Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>>
-}
-
-/**
- * Suspends the run once for all its waits, as soon as nothing else goes on in it.
- *
- * Every fiber that the handler starts is counted. Nothing goes on when each of them waits here, or has started others and
- * so waits for them. A fiber that does something else holds the run awake, but no longer than `stallAfter`, unless it is in
- * a step. While the run is held awake, timers that become due are over here.
- */
-const makeWaiting = Effect.fnUntraced(function*(options: {
-  readonly stallAfter: Duration.Duration
-  /** How many names are in use: by steps, and by the waits themselves. */
-  readonly namesInUse: () => number
-  readonly suspend: (waits: ReadonlyArray<Driver.Wait>) => Effect.Effect<Driver.Suspended>
-  readonly suspended: () => void
-  readonly now: Effect.Effect<DateTime.Utc>
-  /** Stores the wake time of a timer, unless there is one. */
-  readonly fix: (step: CheckpointName, instant: DateTime.Utc) => Effect.Effect<void>
-}) {
-  const scope = yield* Effect.scope
-  const context = yield* Effect.context<never>()
-  const parked = new Map<Fiber.Fiber<unknown, unknown>, Parked>()
-  const family = makeFamily()
-  let coordinating = false
-
-  const suspend = Effect.suspend(() => {
-    const entries = [...parked]
-    return Effect.map(options.suspend(entries.map(([, entry]) => entry.wait)), (answer) => {
-      if (answer.suspended) return options.suspended()
-      entries.forEach(([fiber, entry], index) => {
-        const state = answer.waits[index]!
-        if (state._tag === "Waiting" || parked.get(fiber) !== entry) return
-        parked.delete(fiber)
-        Deferred.doneUnsafe(entry.over, Effect.succeed(state))
-      })
-    })
-  })
-
-  const wakeDue = Effect.gen(function*() {
-    const now = yield* options.now
-    for (const [fiber, entry] of parked) {
-      if (entry.dueAt === undefined || DateTime.isGreaterThan(entry.dueAt, now)) continue
-      yield* options.fix(entry.wait.step, entry.dueAt)
-      if (parked.get(fiber) !== entry) continue
-      parked.delete(fiber)
-      Deferred.doneUnsafe(entry.over, Effect.succeed({ _tag: "Due" }))
-    }
-  })
-
-  const coordinate: Effect.Effect<void> = Effect.gen(function*() {
-    while (parked.size > 0) {
-      family.changed.closeUnsafe()
-      // Fibers that were woken together get their turn before anything is decided.
-      yield* Effect.yieldNow
-      yield* Effect.yieldNow
-      if (parked.size === 0) break
-      if (family.allIn(parked)) {
-        yield* suspend
-        continue
-      }
-      const untilDue = yield* untilFirst(parked.values(), options.now)
-      const patience = untilDue === undefined ? options.stallAfter : Duration.min(untilDue, options.stallAfter)
-      if (Option.isSome(yield* Effect.timeoutOption(family.changed.await, patience))) continue
-      if (patience !== options.stallAfter) yield* wakeDue
-      else if (options.namesInUse() === parked.size) yield* suspend
-    }
-    coordinating = false
-  })
-
-  const park = (
-    wait: Driver.Wait,
-    dueAt: DateTime.Utc | undefined
-  ): Effect.Effect<Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>> =>
-    Effect.withFiber((fiber) => {
-      const entry: Parked = { wait, dueAt, over: Deferred.makeUnsafe() }
-      parked.set(fiber, entry)
-      family.changed.openUnsafe()
-      const start = coordinating ? Effect.void : Effect.suspend(() => {
-        // Not a child of the handler, whose children are counted.
-        const coordinator = Effect.runForkWith(context)(coordinate)
-        return Scope.addFinalizer(scope, Fiber.interrupt(coordinator))
-      })
-      coordinating = true
-      return Effect.andThen(start, Deferred.await(entry.over)).pipe(
-        Effect.interruptible,
-        Effect.onInterrupt(() => Effect.sync(() => parked.delete(fiber)))
-      )
-    })
-
-  return { park, supervise: family.supervise }
-})
-
-/** How long until the first of the waits is over by itself. */
-const untilFirst = (waits: Iterable<Parked>, now: Effect.Effect<DateTime.Utc>) =>
-  Effect.map(now, (present): Duration.Duration | undefined => {
-    let first: number | undefined
-    for (const { dueAt } of waits) {
-      if (dueAt === undefined) continue
-      const remaining = Math.max(1, dueAt.epochMilliseconds - present.epochMilliseconds)
-      first = Math.min(remaining, first ?? remaining)
-    }
-    return first === undefined ? undefined : Duration.millis(first)
-  })
-
-/**
- * The fibers of a handler. Effect tells a fiber's metrics about the start and end of each fiber that inherits its context,
- * whichever combinator started it; while it starts, its parent is the current fiber.
- */
-const makeFamily = () => {
-  const changed = Latch.makeUnsafe(false)
-  const parents = new Set<Fiber.Fiber<unknown, unknown>>()
-  let root: Fiber.Fiber<unknown, unknown> | undefined
-  let children = 0
-
-  const supervise = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.withFiber((fiber) => {
-      root = fiber
-      const outer = fiber.getRef(Metric.FiberRuntimeMetrics)
-      const metrics: Metric.FiberRuntimeMetricsService = {
-        recordFiberStart: (context) => {
-          outer?.recordFiberStart(context)
-          children++
-          const parent = Fiber.getCurrent()
-          if (parent === undefined || parents.has(parent)) return
-          if (parent !== root && parent.getRef(Metric.FiberRuntimeMetrics) !== metrics) return
-          parents.add(parent)
-          parent.addObserver(() => parents.delete(parent))
-        },
-        recordFiberEnd: (context, exit) => {
-          outer?.recordFiberEnd(context, exit)
-          children--
-          changed.openUnsafe()
-        }
-      }
-      return Effect.provideService(handler, Metric.FiberRuntimeMetrics, metrics)
-    })
-
-  /** Whether every fiber is in `waiting` or waits for fibers that it started. */
-  const allIn = (waiting: ReadonlyMap<Fiber.Fiber<unknown, unknown>, unknown>): boolean => {
-    if (root === undefined || !(waiting.has(root) || parents.has(root))) return false
-    let accounted = 0
-    for (const fiber of waiting.keys()) if (fiber !== root) accounted++
-    for (const fiber of parents) if (fiber !== root && !waiting.has(fiber)) accounted++
-    return accounted === children
-  }
-
-  return { supervise, changed, allIn }
 }

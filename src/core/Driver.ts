@@ -26,6 +26,7 @@ import {
   TaskId,
   TaskName
 } from "./Identifiers.ts"
+import type { ListingStore } from "./ListingStore.ts"
 import type { PendingStore } from "./PendingStore.ts"
 import { Headers } from "./Records.ts"
 import type {
@@ -46,6 +47,7 @@ import type { UpkeepStore } from "./UpkeepStore.ts"
 import type { WorkerStore } from "./WorkerStore.ts"
 import type { WorkflowRunStore } from "./WorkflowRunStore.ts"
 
+export * from "./ListingStore.ts"
 export * from "./PendingStore.ts"
 export * from "./Records.ts"
 export * from "./ScheduleStore.ts"
@@ -71,7 +73,7 @@ export const SpawnItem = Schema.Struct({
 /** @since 0.1.0 */
 export type SpawnItem = typeof SpawnItem.Type
 
-/** @since 0.1.0 */
+/** Tasks to spawn in one queue: all or none. @since 0.1.0 */
 export const Spawn = Schema.Struct({ queue: QueueName, tasks: Schema.Array(SpawnItem) })
 
 /** The task that a spawn made or, for a taken idempotency key, found. @since 0.1.0 */
@@ -88,7 +90,7 @@ export type Spawned = typeof Spawned.Type
 
 // --- claiming
 
-/** @since 0.1.0 */
+/** A request for runs that are due. @since 0.1.0 */
 export const Claim = Schema.Struct({
   queue: QueueName,
   /** Stored with every run that this call claims. Fresh for every call. */
@@ -120,9 +122,9 @@ export const Held = Schema.Struct({ runId: RunId, token: ClaimToken })
 /** @since 0.1.0 */
 export type Held = typeof Held.Type
 
-/** @since 0.1.0 */
+/** A run to complete, with what its task returned. @since 0.1.0 */
 export const CompleteItem = Held.mapFields((fields) => ({ ...fields, result: Schema.Json }))
-/** @since 0.1.0 */
+/** Runs to complete, in one queue. @since 0.1.0 */
 export const Complete = Schema.Struct({ queue: QueueName, runs: Schema.Array(CompleteItem) })
 
 /** When the next attempt of a failed run starts. @since 0.1.0 */
@@ -137,9 +139,9 @@ export const Retry = Schema.Union([
 /** @since 0.1.0 */
 export type Retry = typeof Retry.Type
 
-/** @since 0.1.0 */
+/** A run to fail: what is stored as its reason, and when the next attempt starts. @since 0.1.0 */
 export const FailItem = Held.mapFields((fields) => ({ ...fields, reason: Schema.Json, retry: Retry }))
-/** @since 0.1.0 */
+/** Runs to fail, in one queue. @since 0.1.0 */
 export const Fail = Schema.Struct({ queue: QueueName, runs: Schema.Array(FailItem) })
 
 /** `state` is the task's state afterwards, when applied. @since 0.1.0 */
@@ -147,7 +149,7 @@ export const Failed = Schema.Struct({ outcome: Outcome, state: Schema.NullOr(Sta
 /** @since 0.1.0 */
 export type Failed = typeof Failed.Type
 
-/** @since 0.1.0 */
+/** A checkpoint to write under a claim. @since 0.1.0 */
 export const CheckpointItem = Held.mapFields((fields) => ({
   ...fields,
   name: CheckpointName,
@@ -155,7 +157,7 @@ export const CheckpointItem = Held.mapFields((fields) => ({
   /** Renews the lease in the same commit. */
   extendBy: Schema.NullOr(Schema.Duration)
 }))
-/** @since 0.1.0 */
+/** Checkpoints to write, in one queue. @since 0.1.0 */
 export const SetCheckpoints = Schema.Struct({ queue: QueueName, checkpoints: Schema.Array(CheckpointItem) })
 
 /**
@@ -168,12 +170,12 @@ export const CheckpointSet = Schema.Struct({ outcome: Outcome, existing: Schema.
 /** @since 0.1.0 */
 export type CheckpointSet = typeof CheckpointSet.Type
 
-/** @since 0.1.0 */
+/** A run whose lease is to be renewed. @since 0.1.0 */
 export const ExtendItem = Held.mapFields((fields) => ({ ...fields, lease: Schema.Duration }))
 /** A lease then ends `lease` from now, but never earlier than it did before. @since 0.1.0 */
 export const Extend = Schema.Struct({ queue: QueueName, runs: Schema.Array(ExtendItem) })
 
-/** @since 0.1.0 */
+/** A run to hand back, and when it becomes due again. @since 0.1.0 */
 export const ReleaseItem = Held.mapFields((fields) => ({
   ...fields,
   /** When the run becomes claimable again: so long after now, or then. */
@@ -263,7 +265,7 @@ export type Suspended = typeof Suspended.Type
 
 // --- events
 
-/** @since 0.1.0 */
+/** An event to emit, with its payload. @since 0.1.0 */
 export const Emit = Schema.Struct({ queue: QueueName, event: EventName, payload: Schema.Json })
 
 /** `emitted` is false when the event had been emitted before; then nothing changed. @since 0.1.0 */
@@ -287,7 +289,7 @@ type Of<S extends Schema.Constraint> = S["Type"]
 type Fails = DriverError | NotFound
 
 /** The parts of the seam that have files of their own. @since 0.1.0 */
-export interface Parts extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore {}
+export interface Parts extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore, ListingStore {}
 
 /**
  * What a store must do.
@@ -345,6 +347,11 @@ export class Driver extends Context.Service<
       readonly queue: QueueName
       readonly event: EventName
     }) => Effect.Effect<StoredEvent | undefined, Fails>
+    /** Only those that have been emitted, each once, in any order. */
+    readonly readEvents: (request: {
+      readonly queue: QueueName
+      readonly events: ReadonlyArray<EventName>
+    }) => Effect.Effect<ReadonlyArray<StoredEvent>, Fails>
 
     /** Cancels a task that has not ended; otherwise changes nothing. `state` is the state before. `NotFound` also for the task. */
     readonly cancelTask: (request: {
@@ -416,7 +423,7 @@ export class Driver extends Context.Service<
   }
 >()("effect-absurd/core/Driver") {}
 
-/** @since 0.1.0 */
+/** What is to be deleted of one queue. @since 0.1.0 */
 export interface CleanupRequest {
   readonly queue: QueueName
   /** Counted in whole seconds, rounded up. */

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
 import * as CurrentRun from "./CurrentRun.ts"
@@ -59,12 +59,16 @@ export interface Outcome {
  */
 export interface Options {
   readonly queue: QueueName
-  /** How long a checkpoint renews the lease for. */
+  /** How long the run was claimed for, and how long a checkpoint renews that. */
   readonly lease: Duration.Duration
+  /** See `CurrentRun.Options`. */
+  readonly claimedAt: number
   /** See `CurrentRun.Options`. */
   readonly stallAfter: Duration.Duration
   /** Told about each execution once its handler may run, and about its end. */
   readonly track: (execution: CurrentRun.Execution) => () => void
+  /** Told once the handler is over, before the store is. */
+  readonly vacate: () => void
 }
 
 /**
@@ -79,10 +83,9 @@ export const execute = (claimed: Driver.Claimed, options: Options): Effect.Effec
     const handler = claimed.name === Compensation.guardian
       ? Guardian.handler(absurd, options.queue, claimed.name)
       : absurd.handlers.find(options.queue, claimed.name)
-    return (handler === undefined
+    return handler === undefined
       ? deferUnknown(absurd, claimed, options)
-      : runHandler(absurd, handler, claimed, options))
-      .pipe(Effect.annotateLogs({ task: claimed.name, taskId: claimed.taskId, runId: claimed.runId }))
+      : runHandler(absurd, handler, claimed, options)
   })
 
 // --- internal
@@ -158,6 +161,7 @@ const runHandler = (
               queue: options.queue,
               claimed,
               lease: options.lease,
+              claimedAt: options.claimedAt,
               stallAfter: options.stallAfter
             }),
             scope
@@ -165,6 +169,7 @@ const runHandler = (
           const untrack = options.track(execution)
           yield* Scope.addFinalizer(scope, Effect.sync(untrack))
           const ended = yield* Effect.exit(restore(runToEnd(handler, execution)))
+          options.vacate()
           // Interrupted from outside: the worker shuts down.
           if (Exit.isFailure(ended)) {
             yield* handBack(absurd, claimed, options, Duration.zero)
@@ -288,7 +293,19 @@ const fail = (
   options: Options
 ): Effect.Effect<Result> => {
   const { attempt, elapsed, runId, token } = execution.claimed
-  return Effect.flatMap(handler.onFailure({ cause, attempt, elapsed }), ({ failure, retry }) => {
+  const described = Effect.suspend(() => handler.onFailure({ cause, attempt, elapsed })).pipe(
+    // The failure of the run is stored whatever becomes of its description.
+    Effect.catchCause((defect) =>
+      Effect.as(
+        Effect.logError(
+          "The failure of this run could not be described; storing it by the stored retry strategy",
+          defect
+        ),
+        { failure: Failure.fromUnknown(Cause.squash(cause)), retry: { _tag: "Stored" } as const }
+      )
+    )
+  )
+  return Effect.flatMap(described, ({ failure, retry }) => {
     const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
     return tell(absurd, execution, options, request, ({ state }) => ({ _tag: "Failed", final: state === "failed" }))
   })

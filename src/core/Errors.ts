@@ -277,6 +277,19 @@ export class UnsupportedIsolation extends Schema.TaggedError<UnsupportedIsolatio
 }
 
 /**
+ * The store's clock is not the server's but stands at `now`, because the setting `absurd.fake_now`, which is for tests, is
+ * set. Leases would never end and nothing would become due.
+ *
+ * @since 0.1.0
+ * @category infrastructure
+ */
+export class ClockTampered extends Schema.TaggedError<ClockTampered>()("ClockTampered", {
+  now: Schema.String
+}) {
+  readonly isRetryable = false
+}
+
+/**
  * What can be the matter with the infrastructure.
  *
  * @since 0.1.0
@@ -288,7 +301,8 @@ export const DriverReason = Schema.Union([
   Rejected,
   Conflict,
   SchemaMismatch,
-  UnsupportedIsolation
+  UnsupportedIsolation,
+  ClockTampered
 ])
 
 /**
@@ -313,6 +327,9 @@ export class DriverError extends Schema.TaggedError<DriverError>()("DriverError"
         return `${this.operation}: ${this.reason.problem}. ${this.reason.remedy}`
       case "UnsupportedIsolation":
         return `${this.operation}: the surrounding transaction is ${this.reason.isolation}; use READ COMMITTED`
+      case "ClockTampered":
+        return `${this.operation}: the setting absurd.fake_now makes the store's clock stand at ${this.reason.now}. ` +
+          "Reset it for the session, the role and the database (ALTER ROLE ... RESET absurd.fake_now)"
       default:
         return `${this.operation}: ${this.reason._tag} (${describe(this.reason.cause)})`
     }

@@ -47,11 +47,17 @@ export const fromCause = <E, RE>(
   const described = fromUnknown(Cause.squash(cause))
   const failed = cause.reasons.find(Cause.isFailReason)
   if (failed === undefined) return Effect.succeed(described)
-  // A library error that the task's schema does not describe is stored by its description alone.
-  return Effect.match(codec.encode(failed.error), {
-    onSuccess: (error): Failure => ({ ...described, error }),
-    onFailure: () => described
-  })
+  return Effect.suspend(() => codec.encode(failed.error)).pipe(
+    Effect.map((error): Failure => ({ ...described, error })),
+    // A library error that the task's schema does not describe is stored by its description alone.
+    Effect.catch(() => Effect.succeed(described)),
+    Effect.catchCause((cause) =>
+      Effect.as(
+        Effect.logError("The error schema of the task died; storing the failure without its typed error", cause),
+        described
+      )
+    )
+  )
 }
 
 /**

@@ -3,17 +3,17 @@
  *
  * @since 0.1.0
  */
-import { Deferred, Duration, Effect, Fiber, Schema } from "effect"
+import { Duration, Effect, Schema } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Child from "./Child.ts"
-import * as CurrentRun from "./CurrentRun.ts"
-import type * as Driver from "./Driver.ts"
+import { CurrentRun } from "./CurrentRun.ts"
 import { InvalidState } from "./Errors.ts"
 import * as Failure from "./Failure.ts"
 import type { Handler } from "./Handlers.ts"
-import { CheckpointName, ClaimToken, EventName, type QueueName, RunId, TaskId } from "./Identifiers.ts"
+import * as History from "./History.ts"
+import { CheckpointName, IdempotencyKey, type QueueName, TaskId } from "./Identifiers.ts"
 import * as NameScope from "./NameScope.ts"
-import { Replay } from "./Replay.ts"
+import * as SagaLog from "./SagaLog.ts"
 
 /**
  * The handler of the guardians of one queue.
@@ -26,21 +26,38 @@ export const handler = (absurd: Absurd["Service"], queue: QueueName, name: strin
   queue,
   execute: (params) =>
     Effect.gen(function*() {
-      const run = yield* CurrentRun.CurrentRun
+      const run = yield* CurrentRun
       const { taskId } = yield* Effect.orDie(decodeParams(params))
       // One that was deleted ended long ago.
       const ended = yield* Effect.catchTag(Child.awaitEnd(run, queue, taskId), "NotFound", () => Effect.undefined)
       if (ended === undefined || ended.state === "completed") return null
-      const compensations = yield* collect(absurd, run, queue, taskId)
-      for (const [place, { compensate, name }] of compensations.toReversed().entries()) {
-        // Numbered by their order, which is the same in every execution: the history does not change any more.
-        const branch = `${place + 1}`
+      const history = yield* History.read(absurd, queue, taskId)
+      if (history === undefined) return null
+      const log = SagaLog.read(history.checkpoints)
+      const find = yield* Effect.cached(History.compensations(absurd, history, log))
+      const plan = yield* makePlan(run, log, find)
+      // Numbered by their places in the plan, which is the same in every execution.
+      for (const [place, name] of [...plan.entries()].toReversed()) {
         yield* NameScope.enter(
-          run.named("done", (checkpoint): Effect.Effect<unknown, unknown, CurrentRun.CurrentRun> =>
+          run.named("done", (checkpoint): Effect.Effect<unknown, unknown, CurrentRun> =>
             run.recall(checkpoint) !== undefined
               ? Effect.void
-              : Effect.andThen(NameScope.enter(compensate, "steps"), run.remember(checkpoint, name))),
-          branch
+              : Effect.andThen(
+                NameScope.enter(
+                  undo(
+                    absurd,
+                    taskId,
+                    log.find((entry) =>
+                      entry.name === name
+                    ),
+                    name,
+                    find
+                  ),
+                  "steps"
+                ),
+                run.remember(checkpoint, name)
+              )),
+          `${place + 1}`
         )
       }
       return null
@@ -52,97 +69,85 @@ export const handler = (absurd: Absurd["Service"], queue: QueueName, name: strin
 
 // --- internal
 
-interface Compensation {
-  readonly name: string
-  readonly compensate: Effect.Effect<unknown, unknown, CurrentRun.CurrentRun>
-}
-
 const decodeParams = Schema.decodeUnknownEffect(Schema.Struct({ taskId: TaskId }))
+const decodePlan = Schema.decodeUnknownEffect(Schema.Array(CheckpointName))
 
-const historyEnds = CheckpointName.make("$end")
-const neverEmitted = EventName.make("$never")
+const planned = CheckpointName.make("$plan")
 
 const undescribed = {
   encode: () => Effect.succeed(null),
   decode: Effect.succeed
 }
 
-/** Executes the handler of a task that has ended, to the end of what is stored of it. */
-const collect = (
-  absurd: Absurd["Service"],
-  run: CurrentRun.CurrentRun["Service"],
-  queue: QueueName,
-  taskId: TaskId
-): Effect.Effect<ReadonlyArray<Compensation>, unknown> =>
-  Effect.scoped(Effect.gen(function*() {
-    const { driver, outage } = absurd
-    const task = yield* outage.persist(driver.getTask({ queue, taskId }))
-    if (task === undefined) return []
-    const handler = absurd.handlers.find(queue, task.name)
-    if (handler === undefined) {
-      return yield* new InvalidState({
-        operation: "compensate",
-        id: taskId,
-        state: "unknown to this program",
-        expected: `a program with the handler of "${task.name}"`
-      })
-    }
-    const checkpoints = yield* outage.persist(
-      driver.getCheckpoints({ queue, taskId, name: null, includePending: false })
-    )
-    const execution = yield* CurrentRun.make({
-      driver: { ...driver, suspend: () => Effect.succeed({ outcome: "applied", suspended: true, waits: [] }) },
-      coalesced: absurd.coalesced,
-      outage,
-      queue,
-      claimed: claimedAs(task, checkpoints, yield* run.now),
-      lease: Duration.seconds(30),
-      stallAfter: Duration.seconds(30)
-    })
-    const { service } = execution
-    // Waits, so that the execution counts as suspended when nothing else goes on.
-    const end = Effect.andThen(
-      service.wait({ _tag: "Event", step: historyEnds, event: neverEmitted, timeout: null }),
-      Effect.never
-    )
-    const found: Array<Compensation> = []
-    const fiber = yield* Effect.forkChild(
-      Effect.scoped(handler.execute(task.params)).pipe(
-        Effect.provideService(CurrentRun.CurrentRun, {
-          ...service,
-          remember: () => end,
-          transact: () => end,
-          snooze: () => end,
-          heartbeat: () => Effect.void
-        }),
-        Effect.provideService(Replay, { end, register: (name, compensate) => found.push({ name, compensate }) }),
-        execution.supervise
-      )
-    )
-    yield* Effect.raceFirst(Fiber.await(fiber), Deferred.await(execution.ended)).pipe(
-      Effect.ensuring(Fiber.interrupt(fiber))
-    )
-    return found
-  }))
+type Found = Effect.Effect<History.Compensations, unknown>
 
-const claimedAs = (
-  task: Driver.TaskRow,
-  checkpoints: ReadonlyArray<Driver.Checkpoint>,
-  claimedAt: Driver.Claimed["claimedAt"]
-): Driver.Claimed => ({
-  runId: RunId.make(task.lastAttemptRun ?? "00000000-0000-7000-8000-000000000000"),
-  taskId: task.taskId,
-  token: ClaimToken.make("$guardian"),
-  name: task.name,
-  attempt: Math.max(1, task.attempts),
-  params: task.params,
-  headers: (task.headers ?? {}) as Driver.Claimed["headers"],
-  retryStrategy: task.retryStrategy,
-  maxAttempts: task.maxAttempts,
-  wakeEvent: null,
-  eventPayload: undefined,
-  checkpoints: checkpoints.map(({ name, state }) => ({ name: CheckpointName.make(name), state })),
-  claimedAt,
-  elapsed: Duration.zero,
-  waited: Duration.zero
-})
+/**
+ * The names of the compensations in the order of their steps, as of the first time they were all looked for: those in the
+ * log, and after them those of steps that were stored without a word in the log, because the worker was stopped in between.
+ */
+const makePlan = (
+  run: CurrentRun["Service"],
+  log: ReadonlyArray<SagaLog.Named>,
+  find: Found
+): Effect.Effect<ReadonlyArray<CheckpointName>, unknown> =>
+  Effect.suspend(() => {
+    const stored = run.recall(planned)
+    if (stored !== undefined) return Effect.orDie(decodePlan(stored))
+    const logged = log.filter(({ place }) => place > 0).map(({ name }) => name)
+    return Effect.flatMap(find, (found) => {
+      const known = new Set(logged)
+      return decodePlanned(run.remember(planned, [...logged, ...[...found.keys()].filter((name) => !known.has(name))]))
+    })
+  })
+
+const decodePlanned = (stored: Effect.Effect<Schema.Json>) =>
+  Effect.flatMap(stored, (plan) => Effect.orDie(decodePlan(plan)))
+
+const undo = (
+  absurd: Absurd["Service"],
+  taskId: TaskId,
+  entry: SagaLog.Named | undefined,
+  name: CheckpointName,
+  find: Found
+): Effect.Effect<unknown, unknown, CurrentRun> =>
+  entry?.children !== undefined ?
+    cancelAll(absurd, entry.children) :
+    Effect.flatMap(find, (found) =>
+      found.get(name) ?? Effect.fail(
+        new InvalidState({
+          operation: "compensate",
+          id: taskId,
+          state: `at a loss for "${name}"`,
+          expected:
+            "a handler that comes to this compensation when it meets the stored steps, as it did when it stored them"
+        })
+      ))
+
+/**
+ * The spawn is on its way, perhaps, while the task is cancelled: when a child does not exist, it is looked for once more a
+ * while later.
+ */
+const cancelAll = (absurd: Absurd["Service"], children: SagaLog.Children) =>
+  Effect.gen(function*() {
+    if (yield* cancelChildren(absurd, children)) return
+    const run = yield* CurrentRun
+    yield* run.named("$spawning", (step) => run.wait({ _tag: "Timer", step, until: Duration.minutes(1) }))
+    yield* cancelChildren(absurd, children)
+  })
+
+/** Returns whether all of them exist. */
+const cancelChildren = ({ driver, outage }: Absurd["Service"], { count, keys, queue }: SagaLog.Children) =>
+  Effect.map(
+    Effect.forEach(
+      Array.from({ length: count }, (_, index) => IdempotencyKey.make(`${keys}${index}`)),
+      (idempotencyKey) =>
+        Effect.gen(function*() {
+          const taskId = yield* outage.persist(driver.findTask({ queue, idempotencyKey }))
+          if (taskId === undefined) return false
+          yield* Effect.catchTag(outage.persist(driver.cancelTask({ queue, taskId })), "NotFound", () => Effect.void)
+          return true
+        }),
+      { concurrency: 16 }
+    ),
+    (found) => found.every((exists) => exists)
+  )

@@ -12,7 +12,18 @@ import type { Absurd } from "./Absurd.ts"
 import type * as CurrentRun from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { QueueName, RunId } from "./Identifiers.ts"
+import * as Lease from "./Lease.ts"
 import * as Outage from "./Outage.ts"
+
+export { monotonicMillis } from "./Lease.ts"
+
+/**
+ * What a heart knows of an execution.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Beating = Pick<CurrentRun.Execution, "claimed" | "settling" | "end" | "lease">
 
 /**
  * The heart of one worker.
@@ -21,27 +32,15 @@ import * as Outage from "./Outage.ts"
  * @category models
  */
 export interface Heartbeat {
-  /**
-   * Looks after the lease of a run until the returned function is called. `claimedAt` is the monotonic time, in
-   * milliseconds, before which its claim was not sent.
-   */
-  readonly track: (queue: QueueName, execution: CurrentRun.Execution, claimedAt: number) => () => void
+  /** Looks after the lease of a run until the returned function is called. */
+  readonly track: (queue: QueueName, execution: Beating) => () => void
+  /** The lease of a run whose claim was not sent before `claimedAt`, in monotonic milliseconds. */
+  readonly leaseOf: (claimedAt: number) => Lease.Lease
   /** Whether a run is looked after. */
   readonly tracks: (runId: RunId) => boolean
   /** Asks at once how things are with a task, if it runs here. */
   readonly askAbout: (queue: string, taskId: string) => void
 }
-
-/**
- * Monotonic time in milliseconds.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const monotonicMillis: Effect.Effect<number> = Effect.map(
-  Clock.monotonicTimeNanos,
-  (nanos) => Number(nanos / 1_000_000n)
-)
 
 /**
  * Starts beating, in the scope.
@@ -54,21 +53,24 @@ export const make = Effect.fnUntraced(function*(
   lease: Duration.Duration
 ): Effect.fn.Return<Heartbeat, never, Scope.Scope> {
   const runs = new Map<RunId, Tracked>()
-  const asked = new Set<string>()
+  /** There may be two of a task, while one that has lost its claim still unwinds. */
+  const byTask = new Map<string, Set<Tracked>>()
+  const asked = new Set<Tracked>()
   const ask = Latch.makeUnsafe(false)
   const leaseMillis = Duration.toMillis(lease)
   const { extend } = yield* absurd.driver.heartbeats
+  const clock = yield* Clock.Clock
 
   const send = (queue: QueueName, batch: ReadonlyArray<Tracked>) =>
     Effect.gen(function*() {
-      const sentAt = yield* monotonicMillis
+      const sentAt = yield* Lease.monotonicMillis
       const items = batch.map(({ execution: { claimed } }) => ({ runId: claimed.runId, token: claimed.token, lease }))
       const outcomes = yield* Outage.answerWithin(
         extend({ queue, runs: items }),
         "extend",
         Duration.millis(leaseMillis / 4)
       )
-      outcomes.forEach((outcome, index) => settle(batch[index]!, outcome, sentAt + leaseMillis))
+      outcomes.forEach((outcome, index) => settle(batch[index]!, outcome, sentAt))
     })
 
   const beat = (all: ReadonlyArray<Tracked>) =>
@@ -98,15 +100,15 @@ export const make = Effect.fnUntraced(function*(
     while (true) {
       yield* ask.await
       ask.closeUnsafe()
-      const tasks = new Set(asked)
+      const all = [...asked]
       asked.clear()
-      yield* beat([...runs.values()].filter(({ execution }) => tasks.has(execution.claimed.taskId)))
+      yield* beat(all)
     }
   })
 
-  const watch = Effect.map(monotonicMillis, (now) => {
-    for (const { execution, heldUntil } of runs.values()) {
-      if (now >= heldUntil - leaseMillis / 6 && !execution.settling) execution.end({ _tag: "Lost" })
+  const watch = Effect.sync(() => {
+    for (const { execution } of runs.values()) {
+      if (!Lease.holds(execution.lease) && !execution.settling) execution.end({ _tag: "Lost" })
     }
   })
 
@@ -115,19 +117,24 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.forkScoped(Effect.repeat(watch, Schedule.spaced(Duration.millis(leaseMillis / 12))))
 
   return {
-    track: (queue, execution, claimedAt) => {
-      const { runId } = execution.claimed
-      const tracked: Tracked = { queue, execution, heldUntil: claimedAt + leaseMillis }
+    track: (queue, execution) => {
+      const { runId, taskId } = execution.claimed
+      const tracked: Tracked = { queue, execution }
       runs.set(runId, tracked)
+      const ofTask = byTask.get(taskId) ?? new Set()
+      byTask.set(taskId, ofTask.add(tracked))
       return () => {
         if (runs.get(runId) === tracked) runs.delete(runId)
+        asked.delete(tracked)
+        if (ofTask.delete(tracked) && ofTask.size === 0) byTask.delete(taskId)
       }
     },
+    leaseOf: (claimedAt) => Lease.makeWith(clock, lease, claimedAt),
     tracks: (runId) => runs.has(runId),
     askAbout: (queue, taskId) => {
-      for (const tracked of runs.values()) {
-        if (tracked.queue !== queue || tracked.execution.claimed.taskId !== taskId) continue
-        asked.add(taskId)
+      for (const tracked of byTask.get(taskId) ?? []) {
+        if (tracked.queue !== queue) continue
+        asked.add(tracked)
         ask.openUnsafe()
       }
     }
@@ -138,14 +145,12 @@ export const make = Effect.fnUntraced(function*(
 
 interface Tracked {
   readonly queue: QueueName
-  readonly execution: CurrentRun.Execution
-  /** Until when, in monotonic milliseconds, the lease surely holds. */
-  heldUntil: number
+  readonly execution: Beating
 }
 
-const settle = (tracked: Tracked, outcome: Driver.Outcome, heldUntil: number) => {
-  if (outcome === "applied") tracked.heldUntil = Math.max(tracked.heldUntil, heldUntil)
-  else if (!tracked.execution.settling) tracked.execution.end({ _tag: outcome === "cancelled" ? "Cancelled" : "Lost" })
+const settle = ({ execution }: Tracked, outcome: Driver.Outcome, sentAt: number) => {
+  if (outcome === "applied") Lease.renewed(execution.lease, sentAt)
+  else if (!execution.settling) execution.end({ _tag: outcome === "cancelled" ? "Cancelled" : "Lost" })
 }
 
 const maxLoad = 1000

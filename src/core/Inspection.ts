@@ -3,10 +3,10 @@
  *
  * @since 0.1.0
  */
-import { type Duration, Effect, Option } from "effect"
+import { Duration, Effect, Option } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
-import type * as Driver from "./Driver.ts"
-import { type DriverError, type InvalidInput, type InvalidState, NotFound } from "./Errors.ts"
+import * as Driver from "./Driver.ts"
+import { type DriverError, InvalidInput, type InvalidState, NotFound } from "./Errors.ts"
 import { CheckpointName, EventName, IdempotencyKey, type QueueName, RunId, TaskId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 
@@ -128,10 +128,11 @@ export const getRunCheckpoint = (
   step: string,
   options?: InQueue
 ): Reads<Option.Option<Driver.Checkpoint>> =>
-  Effect.map(
-    getCheckpointsForRun(runId, options),
-    (checkpoints) => Option.fromUndefinedOr(checkpoints.find((checkpoint) => checkpoint.name === step))
-  )
+  Effect.flatMap(checkStep(step), (name) =>
+    Effect.map(
+      getCheckpointsForRun(runId, options),
+      (checkpoints) => Option.fromUndefinedOr(checkpoints.find((checkpoint) => checkpoint.name === name))
+    ))
 
 /**
  * The payload of an event by its full name, when it has been emitted.
@@ -227,7 +228,9 @@ export const getQueuePolicy = (queue: string): Reads<Driver.QueuePolicy> =>
   Effect.flatMap(Absurd, ({ driver }) => Effect.flatMap(resolveQueue(queue), driver.getQueuePolicy))
 
 /**
- * Changes parts of the policy of a queue. `InvalidState` for what the queue's storage mode does not allow.
+ * Changes parts of the policy of a queue. `InvalidState` for what the queue's storage mode does not allow, `InvalidInput` for
+ * a duration above ten years, a `cleanupLimit` that is no whole number from 1 to 1,000,000, or partitions over nine years and
+ * more, from `partitionLookback` ago to `partitionLookahead` from now.
  *
  * @since 0.1.0
  * @category operating
@@ -236,10 +239,16 @@ export const setQueuePolicy = (
   queue: string,
   policy: Driver.QueuePolicyUpdate
 ): Effect.Effect<void, InvalidInput | InvalidState | NotFound | DriverError, Absurd> =>
-  Effect.flatMap(
-    Absurd,
-    ({ driver }) => Effect.flatMap(resolveQueue(queue), (name) => driver.setQueuePolicy(name, policy))
-  )
+  Effect.gen(function*() {
+    const { driver } = yield* Absurd
+    const name = yield* resolveQueue(queue)
+    const update = yield* checkPolicy(policy)
+    if (update.partitionLookahead !== undefined || update.partitionLookback !== undefined) {
+      const { partitionLookahead, partitionLookback } = yield* driver.getQueuePolicy(name)
+      yield* checkSpan(update.partitionLookahead ?? partitionLookahead, update.partitionLookback ?? partitionLookback)
+    }
+    yield* driver.setQueuePolicy(name, update)
+  })
 
 // --- internal
 
@@ -287,3 +296,46 @@ const checkCleanup = Effect.fnUntraced(function*(options: Cleanup) {
   }
   return [driver, request] as const
 })
+
+const checkDefaultPartition = Input.check("defaultPartition", Driver.QueuePolicy.fields.defaultPartition)
+const checkDetachMode = Input.check("detachMode", Driver.QueuePolicy.fields.detachMode)
+
+/** The update without what it does not name. */
+const checkPolicy = Effect.fnUntraced(function*(policy: Driver.QueuePolicyUpdate) {
+  const {
+    cleanupLimit,
+    cleanupTtl,
+    defaultPartition,
+    detachMinAge,
+    detachMode,
+    partitionLookahead,
+    partitionLookback
+  } = policy
+  const duration = (field: keyof Driver.QueuePolicyUpdate, value: Duration.Duration | undefined) =>
+    value === undefined
+      ? Effect.succeed({})
+      : Effect.map(Input.duration(field, value), (checked) => ({ [field]: checked }))
+  const update: Driver.QueuePolicyUpdate = {
+    ...(yield* duration("partitionLookahead", partitionLookahead)),
+    ...(yield* duration("partitionLookback", partitionLookback)),
+    ...(yield* duration("cleanupTtl", cleanupTtl)),
+    ...(yield* duration("detachMinAge", detachMinAge)),
+    ...(defaultPartition === undefined ? {} : { defaultPartition: yield* checkDefaultPartition(defaultPartition) }),
+    ...(detachMode === undefined ? {} : { detachMode: yield* checkDetachMode(detachMode) }),
+    ...(cleanupLimit === undefined
+      ? {}
+      : { cleanupLimit: yield* Input.integer("cleanupLimit", cleanupLimit, { minimum: 1, maximum: 1_000_000 }) })
+  }
+  return update
+})
+
+// The names of the weekly partitions come again after ten years.
+const checkSpan = (lookahead: Duration.Duration, lookback: Duration.Duration): Effect.Effect<void, InvalidInput> =>
+  Duration.isLessThan(Duration.sum(lookahead, lookback), Duration.days(9 * 365))
+    ? Effect.void
+    : Effect.fail(
+      new InvalidInput({
+        field: "partitionLookahead",
+        problem: "must be less than nine years together with partitionLookback"
+      })
+    )

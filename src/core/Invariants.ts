@@ -1,15 +1,84 @@
 /**
  * What always holds of a queue between operations, as pure functions on everything that is stored in it.
  *
- * For tests, and for those who suspect that a store or a program beside it broke something. `Doctor` looks for the same
- * on a live database, and for runs that failed without a reason (S11), which no dump tells from those whose reason is JSON
- * null.
+ * For tests, and for those who suspect that a store or a program beside it broke something. `Doctor` looks on a live
+ * database for all that {@link check} says of one state; {@link all} tells what is looked at where.
  *
  * @since 0.1.0
  */
 import { DateTime } from "effect"
 import { isTerminal, type RunId, type State, type TaskId } from "./Identifiers.ts"
-import type { Checkpoint, RunRow, StoredEvent, TaskRow, WaitRow } from "./Records.ts"
+import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from "./Records.ts"
+
+/**
+ * What must always hold, and where it is looked at: in one `state` of a queue ({@link check}), in a `step` from one state to
+ * the next ({@link checkStep}), in the answer of a `claim` ({@link checkClaim}), in several `queues` of a store
+ * ({@link checkQueues}), and by the `doctor`.
+ *
+ * The doctor looks at more than a state: what only a database can tell is a run that failed without a reason from one
+ * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), and the tables behind
+ * the names of queues (S55).
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const all = {
+  S1: { says: "the attempts of a task are 1, 2, 3 and so on", where: ["state", "step", "doctor"] },
+  S2: { says: "at most one run of a task has not ended", where: ["state", "doctor"] },
+  S3: { says: "a run is under one claim at a time", where: ["step"] },
+  S4: { says: "a task and its newest run are in states that fit, with their instants", where: ["state", "doctor"] },
+  S5: { says: "what has ended stays so, but for a failed task that is retried", where: ["state", "step", "doctor"] },
+  S7: { says: "there are as many runs as attempts, and no more than allowed", where: ["state", "doctor"] },
+  S8: { says: "the last run of a task is that of its last attempt", where: ["state", "doctor"] },
+  S10: { says: "a result is written once, and is that of the run", where: ["state", "step", "doctor"] },
+  S11: { says: "a run that failed has a reason", where: ["doctor"] },
+  S13: { says: "a run that sleeps is under no claim", where: ["state", "doctor"] },
+  S14: { says: "no lease is shortened", where: ["step"] },
+  S17: { says: "every lease ends", where: ["state", "doctor"] },
+  S18: { says: "a claim takes as many runs as asked at most, of its queue, that are due", where: ["step", "claim"] },
+  S19: { says: "an expired lease leads to the next attempt or to the end of the task", where: ["step"] },
+  S20: { says: "a checkpoint is never changed", where: ["step"] },
+  S26: { says: "a checkpoint is written by a run of its task", where: ["state", "doctor"] },
+  S28: { says: "a run that sleeps wakes at some time, or waits for something", where: ["state", "doctor"] },
+  S29: { says: "a wait belongs to a sleeping run of its task, which waits for that event", where: ["state", "doctor"] },
+  S30: { says: "an emitted event is never changed", where: ["step"] },
+  S31: { says: "nobody sleeps for what has been emitted", where: ["state", "doctor"] },
+  S33: { says: "a wait that timed out has received nothing", where: ["state", "doctor"] },
+  S34: { says: "a wait ends at its deadline, which is fixed in a checkpoint", where: ["state", "doctor"] },
+  S36: { says: "a run is woken by what happens in its own queue", where: ["step"] },
+  S37: { says: "an idempotency key is that of one task", where: ["state", "doctor"] },
+  S49: { says: "what has not ended is not deleted, nor what it waits for", where: ["step", "doctor"] },
+  S50: { says: "a task is deleted as a whole", where: ["state", "step", "doctor"] },
+  S55: { says: "queues share nothing", where: ["queues", "doctor"] }
+} as const satisfies { readonly [id: string]: Invariant }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Invariant {
+  readonly says: string
+  readonly where: ReadonlyArray<"state" | "step" | "claim" | "queues" | "doctor">
+}
+
+/**
+ * The name of an invariant.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Id = keyof typeof all
+
+/**
+ * The names of the invariants that are looked at there, in their order.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const idsOf = (where: Invariant["where"][number]): ReadonlyArray<Id> =>
+  (Object.entries(all) as ReadonlyArray<[Id, Invariant]>).flatMap(([id, invariant]) =>
+    invariant.where.includes(where) ? [id] : []
+  )
 
 /**
  * Everything that is stored in a queue.
@@ -32,7 +101,7 @@ export interface Dump {
  * @category models
  */
 export interface Violation {
-  readonly id: string
+  readonly id: Id
   readonly subject: string
   readonly problem: string
 }
@@ -70,7 +139,7 @@ export const check = (dump: Dump): ReadonlyArray<Violation> => {
 export const checkStep = (before: Dump, after: Dump): ReadonlyArray<Violation> => {
   const found: Array<Violation> = []
   const report: Report = (id, subject, problem) => found.push({ id, subject, problem })
-  const now = index(after)
+  const [then, now] = [index(before), index(after)]
   for (const task of before.tasks) {
     const next = now.tasks.get(task.taskId)
     if (next !== undefined) stepTask(task, next, report)
@@ -79,7 +148,7 @@ export const checkStep = (before: Dump, after: Dump): ReadonlyArray<Violation> =
   }
   for (const run of before.runs) {
     const next = now.runs.get(run.runId)
-    if (next !== undefined) stepRun(run, next, report)
+    if (next !== undefined) stepRun(run, next, then, now, report)
     else if (now.tasks.has(run.taskId)) report("S50", run.runId, "was deleted without its task")
   }
   for (const checkpoint of before.checkpoints) {
@@ -100,6 +169,52 @@ export const checkStep = (before: Dump, after: Dump): ReadonlyArray<Violation> =
 }
 
 /**
+ * The violations in the answer of a claim, given what is in the queue afterwards.
+ *
+ * @since 0.1.0
+ * @category checking
+ */
+export const checkClaim = (
+  request: { readonly token: string; readonly limit: number; readonly except?: ReadonlyArray<string> | undefined },
+  claimed: ReadonlyArray<Claimed>,
+  after: Dump
+): ReadonlyArray<Violation> => {
+  const found: Array<Violation> = []
+  const runs = new Map(after.runs.map((run) => [run.runId, run]))
+  const report = (subject: string, problem: string) => found.push({ id: "S18", subject, problem })
+  if (claimed.length > request.limit) {
+    report(request.token, `${claimed.length} runs were claimed, ${request.limit} were asked for`)
+  }
+  for (const { name, runId } of claimed) {
+    const run = runs.get(runId)
+    if (run?.state !== "running" || run.claimedBy !== request.token) {
+      report(runId, "was claimed, but is not running under the token in this queue")
+    }
+    if (request.except?.includes(name) === true) report(runId, `was claimed, although it is of the task "${name}"`)
+  }
+  return found
+}
+
+/**
+ * The violations between queues of one store: rows that are in several of them.
+ *
+ * @since 0.1.0
+ * @category checking
+ */
+export const checkQueues = (dumps: ReadonlyMap<string, Dump>): ReadonlyArray<Violation> => {
+  const found: Array<Violation> = []
+  const owners = new Map<string, string>()
+  for (const [queue, { runs, tasks }] of dumps) {
+    for (const id of [...tasks.map((task) => task.taskId), ...runs.map((run) => run.runId)]) {
+      const owner = owners.get(id)
+      if (owner !== undefined) found.push({ id: "S55", subject: id, problem: `is in the queues ${owner} and ${queue}` })
+      owners.set(id, queue)
+    }
+  }
+  return found
+}
+
+/**
  * Violations as text, one a line.
  *
  * @since 0.1.0
@@ -110,7 +225,7 @@ export const format = (violations: ReadonlyArray<Violation>): string =>
 
 // --- internal
 
-type Report = (id: string, subject: string, problem: string) => void
+type Report = (id: Id, subject: string, problem: string) => void
 
 const partKey = ({ name, taskId }: Checkpoint): string => `${taskId}/${name}`
 
@@ -207,9 +322,10 @@ const checkWait = (wait: WaitRow, at: Index, report: Report) => {
   if (run === undefined || run.taskId !== wait.taskId) return report("S29", subject, "belongs to no run of its task")
   if (run.state !== "sleeping") report("S29", subject, `its run is ${run.state}`)
   if (run.wakeEvent !== null && run.wakeEvent !== wait.event) report("S29", subject, "its run waits for another event")
-  if (at.events.has(wait.event)) {
-    const overdue = wait.timeoutAt !== null && run.availableAt !== null
-    if (!overdue) report("S31", subject, `waits for "${wait.event}", which has been emitted`)
+  const event = at.events.get(wait.event)
+  // An event that came after the deadline changes nothing: the run is due, and will find that it timed out.
+  if (event !== undefined && (wait.timeoutAt === null || DateTime.isLessThan(event.emittedAt, wait.timeoutAt))) {
+    report("S31", subject, `waits for "${wait.event}", which has been emitted`)
   }
   const deadline = at.checkpoints.get(`${wait.taskId}/$deadline:${wait.step}`)
   if (wait.timeoutAt !== null && deadline === undefined) report("S34", subject, "its deadline is not in a checkpoint")
@@ -224,12 +340,14 @@ const stepTask = (task: TaskRow, next: TaskRow, report: Report) => {
     report("S10", taskId, "its result was changed")
   }
   if (next.attempts < task.attempts) report("S1", taskId, "its attempts became fewer")
-  if (!same([task.name, task.params, task.idempotencyKey], [next.name, next.params, next.idempotencyKey])) {
+  // Until it is started it may be revised.
+  const params = task.firstStartedAt === null ? next.params : task.params
+  if (!same([task.name, params, task.idempotencyKey], [next.name, next.params, next.idempotencyKey])) {
     report("S10", taskId, "what it was spawned with was changed")
   }
 }
 
-const stepRun = (run: RunRow, next: RunRow, report: Report) => {
+const stepRun = (run: RunRow, next: RunRow, before: Index, now: Index, report: Report) => {
   if (isTerminal(run.state) && !same(run, next)) report("S5", run.runId, `was ${run.state} and was changed`)
   const held = run.state === "running" && next.state === "running" && run.claimedBy === next.claimedBy
   if (held && (run.claimExpiresAt?.epochMilliseconds ?? 0) > (next.claimExpiresAt?.epochMilliseconds ?? 0)) {
@@ -239,4 +357,36 @@ const stepRun = (run: RunRow, next: RunRow, report: Report) => {
   if (run.state === "running" && next.state === "running" && run.claimedBy !== next.claimedBy) {
     report("S3", run.runId, "was claimed while another claim held it")
   }
+  const isClaimed = run.state !== "running" && next.state === "running" && next.startedAt !== null
+  if (isClaimed && (run.availableAt === null || DateTime.isGreaterThan(run.availableAt, next.startedAt))) {
+    // In between it may have been woken or given another time, and claimed in the same transaction.
+    if (run.state !== "sleeping" || !isWoken(run, before, now)) {
+      report("S18", run.runId, "was claimed before it was due")
+    }
+  }
+  if (run.state === "running" && next.state === "failed") {
+    const task = now.tasks.get(run.taskId)
+    const goesOn = now.runsOf.get(run.taskId)?.some((other) => other.attempt === run.attempt + 1) === true
+    if (!goesOn && task?.state !== "failed" && task?.state !== "cancelled") {
+      report("S19", run.runId, "failed, and neither goes on nor ended its task")
+    }
+  }
+  // One that was claimed in between has waited for something else since.
+  const isSameSleep = run.state === "sleeping" && same(run.startedAt, next.startedAt)
+  if (isSameSleep && next.state === "pending" && !isWoken(run, before, now)) {
+    report("S36", run.runId, "was woken by nothing that happened in its queue")
+  }
+}
+
+/** Whether something that a sleeping run waited for has happened, or whether it is a first run, which may be revised. */
+const isWoken = (run: RunRow, before: Index, now: Index): boolean => {
+  const waits = before.waitsOf.get(run.runId) ?? []
+  if (waits.length === 0) return run.startedAt === null
+  return waits.some(({ event, step, taskId }) => {
+    if (now.events.has(event) || now.checkpoints.has(`${taskId}/${step}`)) return true
+    const awaited = /^[$](?:task|settled):(.*)$/.exec(event)?.[1]
+    if (awaited === undefined) return false
+    const task = now.tasks.get(awaited as TaskId)
+    return task === undefined || isTerminal(task.state)
+  })
 }

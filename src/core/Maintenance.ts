@@ -44,8 +44,11 @@ export interface Report {
  * One round: provides partitions, deletes what is too old by each queue's policy, all of it and in batches, deletes old
  * workflow runs, and removes the partitions that policies give up. Each batch is a transaction of its own.
  *
- * Of all processes one at a time does this. When another one is at it, the round ends with what it has done so far. What
- * fails about one queue is logged as a warning and keeps no other queue from its turn.
+ * Of all processes one at a time does this. When another one is at it, the round ends with what it has done so far. Whatever
+ * fails about a queue is logged as a warning and keeps neither the rest of that queue nor any other queue from its turn.
+ *
+ * Queues are cleaned in turns of at most a hundred batches, and at most ten thousand in a round, so that one where things end
+ * as fast as they are deleted does not keep the others waiting. What is left is for the next round.
  *
  * @since 0.1.0
  * @category running
@@ -56,11 +59,22 @@ export const runOnce = Effect.fn("Maintenance.runOnce")(function*(
   const { driver } = yield* Absurd
   const ttl = yield* Input.duration("workflowRunTtl", options?.workflowRunTtl ?? "30 days")
   const round = new Round(driver)
-  for (const name of yield* driver.listQueues) {
-    // Queues of other programs need not keep the rules for new names.
-    yield* round.queue(QueueName.make(name, { disableChecks: true }))
+  // Queues of other programs need not keep the rules for new names.
+  const queues = (yield* driver.listQueues).map((name) => QueueName.make(name, { disableChecks: true }))
+  let unfinished: Array<QueueName> = []
+  for (const queue of queues) {
+    yield* round.partitions(queue)
+    if (yield* round.clean(queue)) unfinished.push(queue)
+    yield* round.detach(queue)
   }
   yield* round.workflowRuns(ttl)
+  for (let turn = 2; turn <= turns && unfinished.length > 0; turn++) {
+    const rest: Array<QueueName> = []
+    for (const queue of unfinished) {
+      if (yield* round.clean(queue)) rest.push(queue)
+    }
+    unfinished = rest
+  }
   return round.report
 })
 
@@ -90,6 +104,10 @@ const hourly = Schedule.spaced("1 hour").pipe(Schedule.jittered)
 
 const workflowRunBatch = 1000
 
+// A turn of a queue is so many batches, and it has so many turns in a round.
+const batchesPerTurn = 100
+const turns = 100
+
 class Round {
   private tasks = 0
   private events = 0
@@ -107,34 +125,47 @@ class Round {
     return { tasks: this.tasks, events: this.events, workflowRuns: this.runs, detached: this.detached }
   }
 
-  queue(queue: QueueName): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function*() {
-      yield* this.alone(this.driver.ensurePartitions(queue))
-      yield* Effect.repeat(this.clean(queue), { until: (isClean) => isClean || this.over })
-      for (const partition of this.over ? [] : yield* this.driver.listDetachCandidates(queue)) {
-        if (yield* this.alone(this.driver.detachPartition(partition))) this.detached.push(partition)
-      }
-    }).pipe(
-      // A queue that was dropped in the meantime needs nothing.
-      Effect.catchTag("NotFound", () => Effect.void),
-      Effect.catchTag(
-        "DriverError",
-        (error) => Effect.logWarning(`Maintenance of queue "${queue}" failed`, error)
-      )
+  /** Provides partitions. */
+  partitions(queue: QueueName): Effect.Effect<void> {
+    return this.part(queue, "Providing partitions", this.alone(this.driver.ensurePartitions(queue)))
+  }
+
+  /** Deletes what is too old, for one turn; whether there was more than that. */
+  clean(queue: QueueName): Effect.Effect<boolean> {
+    return this.batch(queue).pipe(
+      Effect.repeat({ until: (isClean) => isClean || this.over, times: batchesPerTurn - 1 }),
+      Effect.map((isClean) => !isClean && !this.over),
+      (self) => this.part(queue, "Cleaning", self),
+      Effect.map((isMore) => isMore === true)
     )
+  }
+
+  /** Removes the partitions that are given up. */
+  detach(queue: QueueName): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      for (const partition of this.over ? [] : yield* this.driver.listDetachCandidates(queue)) {
+        yield* this.part(
+          queue,
+          `Removing the partition ${partition.partition}`,
+          Effect.map(this.alone(this.driver.detachPartition(partition)), (done) => {
+            if (done === true) this.detached.push(partition)
+          })
+        )
+      }
+    }).pipe((self) => this.part(queue, "Looking for partitions to remove", self))
   }
 
   workflowRuns(ttl: Duration.Duration): Effect.Effect<void, DriverError> {
     return this.alone(this.driver.cleanupWorkflowRuns({ ttl, limit: workflowRunBatch })).pipe(
       Effect.tap((count = 0) => Effect.sync(() => this.runs += count)),
-      Effect.repeat({ while: (count) => count === workflowRunBatch }),
+      Effect.repeat({ while: (count) => count === workflowRunBatch, times: batchesPerTurn * turns - 1 }),
       Effect.catchTag("NotFound", Effect.die),
       Effect.asVoid
     )
   }
 
   /** Deletes a batch; whether there was nothing to delete. */
-  private clean(queue: QueueName) {
+  private batch(queue: QueueName) {
     return Effect.map(this.alone(this.driver.cleanupAll(queue)), (cleaned = []) => {
       for (const { events, tasks } of cleaned) {
         this.tasks += tasks
@@ -142,6 +173,18 @@ class Round {
       }
       return cleaned.every(({ events, tasks }) => tasks === 0 && events === 0)
     })
+  }
+
+  /** One thing that is done for a queue. When it fails, the others are done all the same. */
+  private part<A>(queue: QueueName, what: string, self: Effect.Effect<A, DriverError | NotFound>) {
+    return self.pipe(
+      // A queue that was dropped in the meantime needs nothing.
+      Effect.catchTag("NotFound", () => Effect.undefined),
+      Effect.catchTag(
+        "DriverError",
+        (error) => Effect.as(Effect.logWarning(`${what} failed for queue "${queue}"`, error), undefined)
+      )
+    )
   }
 
   /** The only one that does maintenance does this now; undefined when somebody else is the one. */

@@ -10,11 +10,13 @@ import { InvalidUse, Timeout } from "./Errors.ts"
 import { CheckpointName, StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
+import { Replay } from "./Replay.ts"
 
 /**
- * Runs the branches at once; the first that ends decides, and the others are interrupted. When it succeeds, the checkpoint
- * `name` remembers which one it was: every later execution runs that branch alone, whose steps and waits then return what
- * they returned before. When it fails, the race fails and nothing is remembered, as with a step.
+ * Runs the branches at once; the first that ends decides, and the others are interrupted. The checkpoint `name` remembers
+ * which one it was: every later execution runs that branch alone, whose steps and waits then return what they returned
+ * before. When the branch fails, so does the race; that is remembered if the program deals with the failure and goes on, and
+ * otherwise, like the failure of a step, it is not: the next attempt races again.
  *
  * The names within a branch are put under `name/branch/`, so branches may use the same names. When all branches wait, the
  * run is suspended once for all of them. When several branches could win at the same moment, the one named first does.
@@ -52,7 +54,8 @@ export const race = <const Branches extends { readonly [branch: string]: Effect.
 /**
  * Limits how long an effect of steps and waits may take, counted from the first time the task comes here, over suspensions
  * and restarts: fails with `Timeout` once `duration` has passed, and then does so in every later execution without running
- * the effect; once the effect has succeeded, it never does. Steps that run when the time is up are interrupted.
+ * the effect; once the effect has succeeded, or has failed and the program has gone on, it never does. Steps that run when
+ * the time is up are interrupted.
  *
  * The names within the effect are put under `name/within/`. The deadline is stored before the effect starts.
  *
@@ -121,17 +124,30 @@ const decided = <A, E, R>(
       return yield* Effect.die(new InvalidUse({ step: name, problem: "a race needs at least one branch" }))
     }
     const path = yield* NameScope.NameScope
+    const replay = yield* Replay
     return yield* run.named(base, (checkpoint) => {
       // With the number that a repeated name gets, so that a race within a loop keeps its branches apart.
       const own = checkpoint.slice(path.length).replace(/#([0-9]+)$/, "~$1")
       const branch = (key: string) => NameScope.enter(NameScope.enter(branches[key]!, key), own)
+      // Losers, too, may have done what is to be undone.
+      const aside = (keys: ReadonlyArray<string>) =>
+        replay === undefined ? Effect.void : Effect.forEach(keys, (key) => replay.aside(branch(key)), { discard: true })
       const stored = run.recall(checkpoint)
       if (stored !== undefined) {
-        return Effect.flatMap(winnerOf(name, names, stored), branch)
+        return Effect.flatMap(winnerOf(name, names, stored), (winner) =>
+          Effect.andThen(aside(names.filter((key) => key !== winner)), branch(winner)))
       }
-      const contenders = names.map((key) => Effect.map(Effect.exit(branch(key)), (exit) => ({ key, exit })))
-      return Effect.flatMap(Effect.raceAllFirst(contenders), ({ exit, key }) =>
-        Exit.isSuccess(exit) ? Effect.as(run.remember(checkpoint, { winner: key }), exit.value) : exit)
+      if (replay !== undefined) {
+        return Effect.andThen(aside(names), replay.end)
+      }
+      const contenders = names.map((key) =>
+        Effect.map(Effect.exit(branch(key)), (exit) => ({ key, exit }))
+      )
+      return Effect.flatMap(Effect.raceAllFirst(contenders), ({ exit, key }) => {
+        if (Exit.isSuccess(exit)) return Effect.as(run.remember(checkpoint, { winner: key }), exit.value)
+        run.rememberNext(checkpoint, { winner: key })
+        return exit
+      })
     }, "group")
   })
 

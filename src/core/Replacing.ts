@@ -6,8 +6,8 @@
 import { Effect, type Schema } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import type * as Driver from "./Driver.ts"
-import { IdempotencyKey } from "./Identifiers.ts"
-import * as Input from "./Input.ts"
+import { InvalidInput } from "./Errors.ts"
+import type { QueueName } from "./Identifiers.ts"
 import * as Spawning from "./Spawning.ts"
 import * as Stored from "./Stored.ts"
 
@@ -43,21 +43,44 @@ export const replaceTask = Effect.fn("Absurd.replaceTask")(function*(
     readonly due?: "renew" | "keep" | undefined
   }
 ): Effect.fn.Return<Replaced, Spawning.SpawnError, Absurd> {
-  const { driver } = yield* Absurd
   const queue = yield* resolveQueue(options.queue)
-  const key = yield* checkKey(options.idempotencyKey)
-  const task = yield* Spawning.prepare(name, yield* Stored.normalize("params", params), options)
-  const revise = driver.revisePending({ queue, key, task, keepDue: options.due === "keep" })
-  const attempt = Effect.gen(function*() {
-    const revised = yield* revise
-    if (revised !== undefined) return { ...revised, replaced: true }
-    const [spawned] = yield* driver.spawn({ queue, tasks: [task] })
-    return { ...spawned!, replaced: false }
-  })
-  // Somebody else may have spawned it in between; then it can be replaced.
-  return yield* Effect.retry(attempt, { times: 1, while: (error) => error._tag === "IdempotencyConflict" })
+  const item = yield* Spawning.prepare(name, yield* Stored.normalize("params", params), options)
+  return yield* replace(queue, item, options.due)
 })
 
-// --- internal
-
-const checkKey = Input.check("idempotencyKey", IdempotencyKey)
+/**
+ * {@link replaceTask} of a task that has been prepared. Like every spawn it goes through the program's hooks, with the trace
+ * that it belongs to. `InvalidInput` when it has no idempotency key.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const replace = (
+  queue: QueueName,
+  item: Driver.SpawnItem,
+  due: "renew" | "keep" = "renew"
+): Effect.Effect<Replaced, Spawning.SpawnError, Absurd> =>
+  Effect.gen(function*() {
+    const { driver } = yield* Absurd
+    const key = item.idempotencyKey
+    if (key === null) {
+      return yield* new InvalidInput({
+        field: "idempotencyKey",
+        problem: "is what the task to replace is known by; give one with the call or with the definition of the task"
+      })
+    }
+    let replaced = false
+    const attempt = (task: Driver.SpawnItem) =>
+      Effect.gen(function*() {
+        const revised = yield* driver.revisePending({ queue, key, task, keepDue: due === "keep" })
+        replaced = revised !== undefined
+        return revised === undefined ? yield* driver.spawn({ queue, tasks: [task] }) : [revised]
+      })
+    const [spawned] = yield* Spawning.send(queue, [item], ([task]) =>
+      // Somebody else may have spawned it in between; then it can be replaced.
+      Effect.retry(attempt({ ...task!, idempotencyKey: key }), {
+        times: 1,
+        while: (error) => error._tag === "IdempotencyConflict"
+      }))
+    return { ...spawned!, replaced }
+  })

@@ -3,8 +3,11 @@
  *
  * @since 0.1.0
  */
-import { Context, Effect } from "effect"
+import { Context, Effect, type Schema } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
+import type * as Driver from "./Driver.ts"
+import type { CheckpointName } from "./Identifiers.ts"
+import * as SagaLog from "./SagaLog.ts"
 
 /**
  * Set while a handler is executed for its history alone: nothing new may happen.
@@ -16,7 +19,11 @@ export const Replay = Context.Reference<
   {
     /** What to do instead of anything that has not been stored: it never returns. */
     readonly end: Effect.Effect<never>
-    readonly register: (name: string, compensate: Effect.Effect<unknown, unknown, CurrentRun>) => void
+    /** The failures of the execution that is followed, by the names of the steps. */
+    readonly failures: { readonly [step: string]: Schema.Json }
+    /** Executes what decides nothing any more, such as the loser of a race, to the end of its history. */
+    readonly aside: <A, E, R>(branch: Effect.Effect<A, E, R>) => Effect.Effect<void, never, R>
+    readonly register: (name: CheckpointName, compensate: Effect.Effect<unknown, unknown, CurrentRun>) => void
   } | undefined
 >("effect-absurd/core/Replay", { defaultValue: () => undefined })
 
@@ -28,3 +35,53 @@ export const Replay = Context.Reference<
  */
 export const atEndOfHistory = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Replay, (replay): Effect.Effect<A, E, R> => replay === undefined ? effect : replay.end)
+
+/**
+ * What becomes of a step: what was stored of it, or else the step itself, whose failure is noted. When the handler is
+ * executed for its history alone, a step that failed in the execution that is followed fails again, and there are no others.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const once = <A, E, R, E2, R2>(
+  run: CurrentRun["Service"],
+  step: CheckpointName,
+  stored: (state: Schema.Json) => Effect.Effect<A, E, R>,
+  first: Effect.Effect<A, E2, R2>
+): Effect.Effect<A, E | E2, R | R2> =>
+  Effect.flatMap(Replay, (replay): Effect.Effect<A, E | E2, R | R2> => {
+    const failure = replay?.failures[step]
+    if (failure !== undefined) return Effect.fail(SagaLog.revive(failure) as E2)
+    const state = run.recall(step)
+    if (state !== undefined) return stored(state)
+    if (replay !== undefined) return replay.end
+    return Effect.tapCause(first, (cause) =>
+      Effect.sync(() => {
+        // A failure that was stored is found as that.
+        if (run.recall(step) === undefined) run.saga.failed(step, cause)
+      }))
+  })
+
+/**
+ * The driver for programs: what they write through it ends a history, too. What workers write for their runs is as it was.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const guardWrites = (driver: Driver.Driver["Service"]): Driver.Driver["Service"] => {
+  const writes: Partial<Driver.Driver["Service"]> = {
+    createQueue: (request) => atEndOfHistory(driver.createQueue(request)),
+    dropQueue: (queue) => atEndOfHistory(driver.dropQueue(queue)),
+    spawn: (request) => atEndOfHistory(driver.spawn(request)),
+    emit: (request) => atEndOfHistory(driver.emit(request)),
+    cancelTask: (request) => atEndOfHistory(driver.cancelTask(request)),
+    cancelRun: (request) => atEndOfHistory(driver.cancelRun(request)),
+    retryTask: (request) => atEndOfHistory(driver.retryTask(request)),
+    revisePending: (request) => atEndOfHistory(driver.revisePending(request)),
+    withTransaction: (self) => atEndOfHistory(driver.withTransaction(self))
+  }
+  // No copy: a driver may be one whose members are found when they are asked for.
+  return new Proxy(driver, {
+    get: (target, key): unknown => Reflect.get(Object.hasOwn(writes, key) ? writes : target, key)
+  })
+}

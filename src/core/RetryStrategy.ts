@@ -5,8 +5,9 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Schema } from "effect"
+import { Duration, Effect, Option, Predicate, Schema } from "effect"
 import { InvalidInput } from "./Errors.ts"
+import * as Input from "./Input.ts"
 
 /**
  * How long a failed task waits before its next attempt, in the form of the wire: whole or fractional seconds.
@@ -104,30 +105,51 @@ export const delayAfter = (strategy: RetryStrategy, attempt: number): Duration.D
 }
 
 /**
- * The strategy unchanged, or `InvalidInput` when one of its numbers is negative, not finite, or above ten years.
+ * The strategy, or `InvalidInput` when it is of no known kind, lacks a number, or has one that is negative, not finite, or
+ * above ten years.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const validate = (strategy: RetryStrategy): Effect.Effect<RetryStrategy, InvalidInput> => {
-  const problem = (field: string, value: number | undefined, limit: number) =>
-    value === undefined || (value >= 0 && value <= limit)
-      ? undefined
-      : new InvalidInput({ field: `retry.${field}`, problem: `${value} must be from 0 to ${limit}` })
   const limit = Duration.toSeconds(maxDelay)
-  const found = strategy.kind === "none"
-    ? undefined
-    : problem("base", strategy.base_seconds, limit) ?? (strategy.kind === "fixed"
-      ? undefined
-      : problem("factor", strategy.factor, 1e6) ?? problem("max", strategy.max_seconds, limit))
-  return found === undefined ? Effect.succeed(strategy) : Effect.fail(found)
+  // Its type may be a promise that a tool could not keep.
+  switch (Predicate.isObject(strategy) ? strategy.kind : undefined) {
+    case "none":
+      return Effect.succeed(none)
+    case "fixed": {
+      const { base_seconds } = strategy as Extract<RetryStrategy, { readonly kind: "fixed" }>
+      return Effect.as(within("base", base_seconds, limit), { kind: "fixed", base_seconds })
+    }
+    case "exponential": {
+      const { base_seconds, factor, max_seconds } = strategy as Extract<RetryStrategy, { readonly kind: "exponential" }>
+      return Effect.as(
+        Effect.all([
+          within("base", base_seconds, limit),
+          within("factor", factor, 1e6),
+          max_seconds === undefined ? Effect.void : within("max", max_seconds, limit)
+        ]),
+        { kind: "exponential", base_seconds, factor, ...(max_seconds === undefined ? {} : { max_seconds }) }
+      )
+    }
+    default:
+      return Effect.fail(new InvalidInput({ field: "retry.kind", problem: "must be none, fixed or exponential" }))
+  }
 }
 
 // --- internal
 
+const within = (field: string, value: number, limit: number): Effect.Effect<void, InvalidInput> =>
+  typeof value === "number" && value >= 0 && value <= limit
+    ? Effect.void
+    : Effect.fail(
+      new InvalidInput({ field: `retry.${field}`, problem: `must be a number from 0 to ${limit}, not ${value}` })
+    )
+
 // Declared as functions because constants above need them while the module loads.
+/** What is no duration becomes no number, which {@link validate} refuses. */
 function seconds(input: Duration.Input): number {
-  return Duration.toSeconds(Duration.fromInputUnsafe(input))
+  return Option.match(Input.parseDuration(input), { onNone: () => NaN, onSome: Duration.toSeconds })
 }
 
 function clamp(value: number): Duration.Duration {

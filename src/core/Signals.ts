@@ -22,6 +22,11 @@ export type Hint = Driver.Signal | { readonly _tag: "Gap" }
 export interface Signals {
   /** Calls `listener`, which must not fail, for every hint, until the scope closes. */
   readonly subscribe: (listener: (hint: Hint) => void) => Effect.Effect<void, never, Scope.Scope>
+  /**
+   * Calls `listener`, which must not fail, when the task may have ended, until the scope closes. What many wait for costs no
+   * more than what one waits for: a hint is passed on only to those whom it concerns.
+   */
+  readonly subscribeEnd: (taskId: string, listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**
@@ -35,9 +40,15 @@ export const make = Effect.fnUntraced(function*(
   outage: Outage
 ): Effect.fn.Return<Signals, never, Scope.Scope> {
   const listeners = new Set<(hint: Hint) => void>()
+  const awaited = new Map<string, Set<() => void>>()
   const fork = yield* FiberSet.makeRuntime<never>()
   const tell = (hint: Hint) => {
     for (const listener of listeners) listener(hint)
+    if (hint._tag === "Ended") {
+      for (const listener of awaited.get(hint.taskId) ?? []) listener()
+    } else if (hint._tag === "Gap") {
+      for (const ofTask of awaited.values()) for (const listener of ofTask) listener()
+    }
   }
   const listen = Effect.andThen(
     outage.up,
@@ -50,16 +61,27 @@ export const make = Effect.fnUntraced(function*(
   )
   let listening = false
 
+  const subscription = (add: () => void, remove: () => void) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        add()
+        if (listening) return
+        listening = true
+        fork(listen)
+      }),
+      () => Effect.sync(remove)
+    )
+
   return {
-    subscribe: (listener) =>
-      Effect.acquireRelease(
-        Effect.sync(() => {
-          listeners.add(listener)
-          if (listening) return
-          listening = true
-          fork(listen)
-        }),
-        () => Effect.sync(() => listeners.delete(listener))
-      )
+    subscribe: (listener) => subscription(() => listeners.add(listener), () => listeners.delete(listener)),
+    subscribeEnd: (taskId, listener) =>
+      subscription(() => {
+        const ofTask = awaited.get(taskId)
+        if (ofTask === undefined) awaited.set(taskId, new Set([listener]))
+        else ofTask.add(listener)
+      }, () => {
+        const ofTask = awaited.get(taskId)
+        if (ofTask?.delete(listener) === true && ofTask.size === 0) awaited.delete(taskId)
+      })
   }
 })

@@ -3,14 +3,14 @@
  *
  * @since 0.1.0
  */
-import { DateTime, type Duration, Effect, type Schema } from "effect"
+import { DateTime, type Duration, Effect, Predicate, Schema } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import * as CancellationPolicy from "./CancellationPolicy.ts"
 import type * as Driver from "./Driver.ts"
 import { Headers } from "./Driver.ts"
 import type { DriverError, IdempotencyConflict, InvalidInput, NotFound } from "./Errors.ts"
 import * as Hooks from "./Hooks.ts"
-import { IdempotencyKey, type QueueName, TaskName } from "./Identifiers.ts"
+import { IdempotencyKey, type QueueName, TaskName, WorkflowRunId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as RetryStrategy from "./RetryStrategy.ts"
 import * as Stored from "./Stored.ts"
@@ -62,7 +62,7 @@ export interface SpawnOptions {
  * @category models
  */
 export interface Spawned extends Driver.Spawned {
-  /** As asked for, else the id of the first run. */
+  /** As it is stored with the task, else the id of the task's first run. */
   readonly workflowRunId: string
 }
 
@@ -80,8 +80,12 @@ export const spawnTask = Effect.fnUntraced(function*(
   const { coalesced } = yield* Absurd
   const queue: QueueName = yield* resolveQueue(options.queue)
   const item = yield* prepare(name, yield* Stored.normalize("params", params), options)
-  const [spawned] = yield* send(queue, [item], ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one]))
-  return { ...spawned!, workflowRunId: options.workflowRunId ?? spawned!.runId }
+  const [spawned] = yield* sendToWorkflow(
+    queue,
+    [item],
+    ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one])
+  )
+  return spawned!
 })
 
 /**
@@ -96,14 +100,12 @@ export const spawnTasks = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ReadonlyArray<Spawned>, SpawnError, Absurd> {
   const { driver } = yield* Absurd
   const queue = yield* resolveQueue(options.queue)
-  const all = [...tasks]
   const items = yield* Effect.forEach(
-    all,
+    tasks,
     (task) => Effect.flatMap(Stored.normalize("params", task.params), (params) => prepare(task.name, params, task))
   )
   if (items.length === 0) return []
-  const spawned = yield* send(queue, items, (tasks) => driver.spawn({ queue, tasks }))
-  return spawned.map((one, index) => ({ ...one, workflowRunId: all[index]!.workflowRunId ?? one.runId }))
+  return yield* sendToWorkflow(queue, items, (tasks) => driver.spawn({ queue, tasks }))
 })
 
 /**
@@ -127,13 +129,14 @@ export const spawnRetryTask = (
     readonly max?: Duration.Input | undefined
   } = {}
 ): Effect.Effect<Spawned, SpawnError, Absurd> =>
-  spawnTask(name, params, {
-    ...options,
-    maxAttempts: options.maxAttempts ?? 3,
-    retryStrategy: options.kind === "fixed"
-      ? RetryStrategy.fixed(options.base ?? "30 seconds")
-      : RetryStrategy.exponential({ base: options.base, factor: options.factor, max: options.max })
-  })
+  Effect.flatMap(checkKind(options.kind ?? "exponential"), (kind) =>
+    spawnTask(name, params, {
+      ...options,
+      maxAttempts: options.maxAttempts ?? 3,
+      retryStrategy: kind === "fixed"
+        ? RetryStrategy.fixed(options.base ?? "30 seconds")
+        : RetryStrategy.exponential({ base: options.base, factor: options.factor, max: options.max })
+    }))
 
 /**
  * Spawns a task that the store cancels when it has waited or worked for too long.
@@ -176,7 +179,7 @@ export const prepare = Effect.fnUntraced(function*(
     delay: delay === undefined
       ? null
       : DateTime.isDateTime(delay)
-      ? DateTime.toUtc(delay)
+      ? yield* Input.instant("delay", delay)
       : yield* Input.duration("delay", delay)
   }
 })
@@ -205,8 +208,52 @@ const checkTaskName = Input.check("task", TaskName)
 const checkKey = Input.check("idempotencyKey", IdempotencyKey)
 const checkHeaders = Input.check("headers", Headers)
 
-const prepareHeaders = ({ headers, workflowRunId }: SpawnOptions) => {
-  if (headers === undefined && workflowRunId === undefined) return Effect.succeed(null)
-  const all = workflowRunId === undefined ? headers : { ...headers, [workflowRunHeader]: workflowRunId }
-  return Effect.flatMap(Stored.normalize("headers", all), checkHeaders)
+const checkKind = Input.check("kind", Schema.Literals(["fixed", "exponential"]))
+const checkWorkflowRun = Input.check("workflowRunId", WorkflowRunId)
+
+const prepareHeaders = Effect.fnUntraced(function*({ headers, workflowRunId }: SpawnOptions) {
+  if (headers === undefined && workflowRunId === undefined) return null
+  const stored = yield* checkHeaders(yield* Stored.normalize("headers", headers === undefined ? {} : headers))
+  const asked = workflowRunId === undefined ? stored[workflowRunHeader] : workflowRunId
+  if (asked === undefined) return stored
+  const all = { ...stored, [workflowRunHeader]: yield* checkWorkflowRun(asked) }
+  return yield* checkHeaders(yield* Stored.normalize("headers", all))
+})
+
+/** Sends tasks, and tells of each the workflow run that is stored with it. */
+const sendToWorkflow = (
+  queue: QueueName,
+  items: ReadonlyArray<Driver.SpawnItem>,
+  request: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, SpawnError>
+): Effect.Effect<ReadonlyArray<Spawned>, SpawnError, Absurd> =>
+  Effect.suspend(() => {
+    // Hooks may have other headers than those that were asked for.
+    let sent = items
+    const spawned = send(queue, items, (tasks) => {
+      sent = tasks
+      return request(tasks)
+    })
+    return Effect.flatMap(
+      spawned,
+      Effect.forEach((one, index) =>
+        Effect.map(
+          one.created ? Effect.succeed(inHeaders(sent[index]?.headers) ?? one.runId) : workflowRunOf(queue, one),
+          (workflowRunId): Spawned => ({ ...one, workflowRunId })
+        )
+      )
+    )
+  })
+
+const inHeaders = (headers: unknown): string | undefined => {
+  const id = Predicate.isObject(headers) ? headers[workflowRunHeader] : undefined
+  return Predicate.isString(id) ? id : undefined
 }
+
+/** Of a task that there was already. */
+const workflowRunOf = Effect.fnUntraced(function*(queue: QueueName, { attempt, runId, taskId }: Driver.Spawned) {
+  const { driver } = yield* Absurd
+  const stored = inHeaders((yield* driver.getTask({ queue, taskId }))?.headers)
+  if (stored !== undefined || attempt === 1) return stored ?? runId
+  const [first] = yield* driver.listRuns({ queue, taskId })
+  return first?.runId ?? runId
+})

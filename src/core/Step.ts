@@ -6,13 +6,13 @@
  *
  * @since 0.1.0
  */
-import { Cause, DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
+import { Cause, type DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
 import { Timeout } from "./Errors.ts"
 import { type CheckpointName, StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
-import { atEndOfHistory } from "./Replay.ts"
+import { atEndOfHistory, once } from "./Replay.ts"
 import * as Stored from "./Stored.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -130,17 +130,21 @@ export const run: {
     (run) =>
       Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
         run.named(base, (checkpoint) => {
-          const stored = run.recall(checkpoint)
-          if (stored !== undefined) return Telemetry.stepping(run, checkpoint, true, codec.decode(stored))
+          const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
-            Effect.exit(atEndOfHistory(tried(name, effect, options))),
+            Effect.exit(tried(name, body, options)),
             (exit) =>
               Effect.flatMap(codec.encode(exit), (encoded) =>
                 encoded === undefined
                   ? exit
                   : Effect.flatMap(run.remember(checkpoint, encoded), codec.decode))
           )
-          return Telemetry.stepping(run, checkpoint, false, executed)
+          return once(
+            run,
+            checkpoint,
+            (stored) => Telemetry.stepping(run, checkpoint, true, codec.decode(stored)),
+            Telemetry.stepping(run, checkpoint, false, executed)
+          )
         }))
   )
 }
@@ -182,7 +186,8 @@ export interface Begun<A, R = never> {
 }
 
 /**
- * Begins a step that is completed later, for work that does not fit into one effect.
+ * Begins a step that is completed later, for work that does not fit into one effect. Until then its name is in use: another
+ * fiber that uses it dies with `InvalidUse`.
  *
  * ```ts
  * import { Effect, Option } from "effect"
@@ -218,15 +223,16 @@ export const begin: {
   return Effect.gen(function*() {
     const run = yield* CurrentRun
     const base = yield* Effect.orDie(checkName(name))
-    const checkpoint = yield* run.named(base, Effect.succeed)
+    const { free, name: checkpoint } = yield* run.begin(base)
     const stored = run.recall(checkpoint)
-    if (stored === undefined) yield* atEndOfHistory(Effect.void)
+    yield* stored === undefined ? atEndOfHistory(run.ensureHeld) : free
     return {
       checkpoint,
       completed: stored === undefined ? Option.none() : Option.some(yield* Effect.orDie(codec.decode(stored))),
       complete: (value) =>
         Effect.orDie(codec.encode(value)).pipe(
           Effect.flatMap((encoded) => run.remember(checkpoint, encoded)),
+          Effect.tap(() => free),
           Effect.flatMap((encoded) => Effect.orDie(codec.decode(encoded)))
         )
     }
@@ -266,14 +272,14 @@ export const sleep = (name: string, duration: Duration.Input): Effect.Effect<voi
   )
 
 /**
- * Sleeps until `instant` of the store's clock. The instant of the first time the task comes here counts. One that has
- * passed does not sleep.
+ * Sleeps until `instant` of the store's clock, in the years 1970 to 9999. The instant of the first time the task comes here
+ * counts. One that has passed does not sleep.
  *
  * @since 0.1.0
  * @category waits
  */
 export const sleepUntil = (name: string, instant: DateTime.DateTime): Effect.Effect<void, never, CurrentRun> =>
-  sleepOn(name, DateTime.toUtc(instant))
+  Effect.flatMap(Effect.orDie(Input.instant("instant", instant)), (until) => sleepOn(name, until))
 
 /**
  * Renews the lease of the run. Workers do so by themselves; call it to ask for a lease longer than the worker's.

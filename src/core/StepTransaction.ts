@@ -8,6 +8,7 @@ import { CurrentRun } from "./CurrentRun.ts"
 import { InvalidUse } from "./Errors.ts"
 import { StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import { once } from "./Replay.ts"
 import type { Storable } from "./Step.ts"
 import * as Stored from "./Stored.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -63,16 +64,18 @@ export const transaction: {
     const run = yield* CurrentRun
     const base = yield* Effect.orDie(checkName(name))
     return yield* run.named(base, (checkpoint) => {
-      const stored = run.recall(checkpoint)
       const inside = Effect.flatMap(
         Effect.provideService(effect, CurrentRun, withoutSteps(run, name)),
         (value) => Effect.orDie(codec.encode(value))
       )
-      const done = Effect.flatMap(
-        stored === undefined ? run.transact(checkpoint, inside) : Effect.succeed(stored),
-        (state) => Effect.orDie(codec.decode(state))
+      const decoded = (state: Schema.Json) => Effect.orDie(codec.decode(state))
+      const done = Effect.flatMap(run.transact(checkpoint, inside), decoded)
+      return once(
+        run,
+        checkpoint,
+        (stored) => Telemetry.stepping(run, checkpoint, true, decoded(stored)),
+        Telemetry.stepping(run, checkpoint, false, done)
       )
-      return Telemetry.stepping(run, checkpoint, stored !== undefined, done)
     })
   })
 }
@@ -94,6 +97,7 @@ const withoutSteps = (run: CurrentRun["Service"], transaction: string): CurrentR
     ...run,
     transacting: true,
     named: refuse,
+    begin: refuse,
     remember: refuse,
     transact: refuse,
     wait: ({ step }) => refuse(step),

@@ -130,8 +130,10 @@ class Walk {
     this.limits = limits
   }
 
+  /** Of a place that is deep inside, the way in and the last steps. */
   place(): string {
-    return this.path.map((key) => typeof key === "number" ? `[${key}]` : `.${storableText(key, 64)}`).join("")
+    const place = this.path.map((key) => typeof key === "number" ? `[${key}]` : `.${storableText(key, 64)}`).join("")
+    return place.length <= 200 ? place : `${place.slice(0, 120)}...${place.slice(-60)}`.toWellFormed()
   }
 
   normalize(value: unknown, depth: number): Schema.Json {

@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Context, type Duration, Effect, Layer, Pipeable, Schedule, Schema, Scope } from "effect"
+import { Cause, Clock, Context, type Duration, Effect, Layer, Metric, Pipeable, Schedule, Schema, Scope } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import type * as CancellationPolicy from "./CancellationPolicy.ts"
 import * as Child from "./Child.ts"
@@ -16,6 +16,7 @@ import * as Failure from "./Failure.ts"
 import type { Handler } from "./Handlers.ts"
 import { type QueueName, TaskId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import * as Replacing from "./Replacing.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as RetryStrategy from "./RetryStrategy.ts"
 import * as Spawning from "./Spawning.ts"
@@ -30,7 +31,14 @@ const TypeId = "~effect-absurd/core/Task"
  * @since 0.1.0
  * @category models
  */
-export type SpawnOptions = Omit<Spawning.SpawnOptions, "retryStrategy">
+export interface SpawnOptions extends Omit<Spawning.SpawnOptions, "retryStrategy"> {
+  /**
+   * Within another task: cancels the spawned task when that one fails for good or is cancelled, by whomever. When it
+   * completes, and while it is suspended or handed back, the spawned task goes on. Not for spawns with an idempotency key.
+   * False by default.
+   */
+  readonly owned?: boolean | undefined
+}
 
 /**
  * The handle of a task with what its spawn answered.
@@ -83,6 +91,23 @@ export interface Task<
     params: Iterable<P["Type"]>,
     options?: Omit<SpawnOptions, "idempotencyKey">
   ) => Effect.Effect<ReadonlyArray<SpawnedTask<S, E>>, Spawning.SpawnError, Absurd | P["EncodingServices"]>
+
+  /**
+   * Stores the task or, while the one that has its idempotency key has not been started, gives that one these params and
+   * options: see `Absurd.replaceTask`. The key is that of the options, or that of the definition; without one it is
+   * `InvalidInput`. It is no step: within another task, put it into one.
+   */
+  readonly replace: (
+    params: P["Type"],
+    options?: Omit<SpawnOptions, "owned"> & {
+      /** Whether it becomes due by `delay` from now, as by default, or stays due when it was. */
+      readonly due?: "renew" | "keep" | undefined
+    }
+  ) => Effect.Effect<
+    SpawnedTask<S, E> & { readonly replaced: boolean },
+    Spawning.SpawnError,
+    Absurd | P["EncodingServices"]
+  >
 
   /** What a spawn would store, and where; for what spawns the task at some other time. */
   readonly prepare: (
@@ -219,7 +244,8 @@ export const make = <
       const item = yield* prepare(value, spawnOptions)
       const [spawned] = yield* Child.spawn(
         [item],
-        (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one]))
+        (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one])),
+        spawnOptions?.owned === true ? queue : undefined
       )
       return toSpawned(queue, spawned!)
     }),
@@ -230,9 +256,15 @@ export const make = <
       if (tasks.length === 0) return []
       const spawned = yield* Child.spawn(
         tasks,
-        (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks }))
+        (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks })),
+        spawnOptions?.owned === true ? queue : undefined
       )
       return spawned.map((one) => toSpawned(queue, one))
+    }),
+    replace: Effect.fnUntraced(function*(value, replaceOptions) {
+      const queue = yield* resolveQueue(options.queue)
+      const replaced = yield* Replacing.replace(queue, yield* prepare(value, replaceOptions), replaceOptions?.due)
+      return { ...toSpawned(queue, replaced), replaced: replaced.replaced }
     }),
     prepare: (value, spawnOptions) =>
       Effect.all({ queue: resolveQueue(options.queue), item: prepare(value, spawnOptions) }),
@@ -244,8 +276,9 @@ export const make = <
       Layer.effectDiscard(Effect.gen(function*() {
         const { handlers } = yield* Absurd
         const queue = yield* resolveQueue(options.queue)
-        // Not the layer's own scope: a handler's finalizers belong to its run.
-        const context = Context.omit(Scope.Scope)(
+        // Not the layer's own scope: a handler's finalizers belong to its run. And it is the run that watches over its
+        // fibers and timers.
+        const context = Context.omit(Scope.Scope, Clock.Clock, Metric.FiberRuntimeMetrics)(
           yield* Effect.context<
             | Exclude<R, CurrentRun | Scope.Scope>
             | Params["DecodingServices"]
@@ -313,14 +346,19 @@ const settleFailure = Effect.fnUntraced(function*<E, RD, RE>(
   const misused = failed.cause.reasons.some((reason) =>
     Cause.isDieReason(reason) && reason.defect instanceof InvalidUse
   )
-  const final = misused || (error !== undefined && isFinal?.(error) === true)
-  const asked = error === undefined ? undefined : retryAfter?.(error)
-  return {
-    failure,
-    retry: final
-      ? { _tag: "Never" } as const
-      : asked !== undefined
-      ? { _tag: "After", delay: RetryPolicy.limit(asked) } as const
-      : yield* RetryPolicy.decide(policy, { attempt: failed.attempt, elapsed: failed.elapsed, error })
-  }
+  const final = misused ||
+    (error !== undefined && (yield* orElse("isFinal", () => isFinal?.(error), undefined)) === true)
+  if (final) return { failure, retry: { _tag: "Never" } as const }
+  const asked = error === undefined ? undefined : yield* orElse("retryAfter", () => retryAfter?.(error), undefined)
+  if (asked !== undefined) return { failure, retry: { _tag: "After", delay: RetryPolicy.limit(asked) } as const }
+  const decided = RetryPolicy.decide(policy, { attempt: failed.attempt, elapsed: failed.elapsed, error })
+  const retry = yield* Effect.catchCause(decided, (cause) => insteadOf("retry", cause, { _tag: "Stored" } as const))
+  return { failure, retry }
 })
+
+/** The program's own code must not cost the failure that it was asked about. */
+const orElse = <A>(option: string, ask: () => A, otherwise: A): Effect.Effect<A> =>
+  Effect.catchCause(Effect.sync(ask), (cause) => insteadOf(option, cause, otherwise))
+
+const insteadOf = <A>(option: string, cause: Cause.Cause<unknown>, otherwise: A): Effect.Effect<A> =>
+  Effect.as(Effect.logError(`The option "${option}" of the task died; going on without it`, cause), otherwise)

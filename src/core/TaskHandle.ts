@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type Duration, Effect, type Exit, Option, type Schema } from "effect"
+import { Data, type Duration, Effect, type Exit, Option, type Schema } from "effect"
 import * as Absurd from "./Absurd.ts"
 import * as Child from "./Child.ts"
 import { CurrentRun } from "./CurrentRun.ts"
@@ -107,7 +107,7 @@ export const make = <S extends Schema.Constraint, E extends Schema.Constraint>(
 }
 
 /**
- * What {@link all} and {@link allSettled} need of a handle.
+ * What {@link all}, {@link allSettled} and {@link any} need of a handle.
  *
  * @since 0.1.0
  * @category models
@@ -148,6 +148,44 @@ export const allSettled = <A, E, R>(
     Child.join(handles, false),
     Effect.forEach(handles, (handle) => Effect.exit(handle.await), { concurrency: "unbounded" })
   )
+
+/**
+ * None of several tasks has completed. `errors` says why, in their order.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class NoneCompleted<E> extends Data.TaggedError("NoneCompleted")<{ readonly errors: ReadonlyArray<E> }> {
+  override get message(): string {
+    return `None of the ${this.errors.length} tasks has completed`
+  }
+}
+
+/**
+ * The result of the first task that completes, whatever the others do: they go on. Fails with `NoneCompleted` when all have
+ * ended otherwise.
+ *
+ * Within a task it is decided once: later executions are given the result of the same task. The waiting task is suspended,
+ * and looks again whenever one of them ends.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const any = <A, E, R>(
+  handles: ReadonlyArray<Awaitable<A, E, R>>
+): Effect.Effect<A, E | NoneCompleted<E> | NotFound | DriverError, R | Absurd.Absurd> =>
+  Effect.flatMap(Effect.serviceOption(CurrentRun), (run) => {
+    const firstOf = (all: ReadonlyArray<Awaitable<A, E, R>>) =>
+      Effect.flip(Effect.forEach(all, (handle) => Effect.flip(handle.await), { concurrency: "unbounded" })).pipe(
+        Effect.mapError((errors) => new NoneCompleted<E>({ errors }))
+      )
+    if (Option.isNone(run)) return firstOf(handles)
+    return Effect.flatMap(
+      Child.firstCompleted(run.value, handles),
+      (winner): Effect.Effect<A, E | NoneCompleted<E>, R> =>
+        handles.find(({ taskId }) => taskId === winner)?.await ?? firstOf(handles)
+    )
+  })
 
 // --- internal
 

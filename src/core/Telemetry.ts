@@ -174,26 +174,32 @@ export const running = <A extends { readonly _tag: string; readonly final?: bool
   claimed: Driver.Claimed,
   execution: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const labels = { queue, task: claimed.name }
-  const traced = withSpan(
-    "absurd.run",
-    { ...originOf(claimed), kind: "consumer", links: [taskLink(claimed)], attributes: attributesOf(queue, claimed) },
-    (span) =>
-      Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
-    (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
-  )
-  const measured = Effect.flatMap(Effect.timed(traced), ([duration, result]) => {
-    const outcome = { ...labels, outcome: outcomeName(result) }
-    return Effect.as(
-      Effect.all([
-        Metric.update(Metric.withAttributes(runs, outcome), 1),
-        Metric.update(Metric.withAttributes(runDuration, outcome), duration),
-        result._tag === "Lost" ? Metric.update(Metric.withAttributes(lostLeases, labels), 1) : Effect.void
-      ], { discard: true }),
-      result
-    )
-  })
-  return Effect.andThen(recordWaited(labels, claimed.waited), measured).pipe(
+  const series = seriesOf(queue, claimed.name)
+  const traced = Effect.flatMap(isTraced, (traced) =>
+    traced || claimed.headers?.[traceparentHeader] !== undefined
+      ? withSpan(
+        "absurd.run",
+        {
+          ...originOf(claimed),
+          kind: "consumer",
+          links: [taskLink(claimed)],
+          attributes: attributesOf(queue, claimed)
+        },
+        (span) =>
+          Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
+        (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
+      )
+      : execution)
+  return Metric.update(series.waited, claimed.waited).pipe(
+    Effect.andThen(Effect.timed(traced)),
+    Effect.flatMap(([duration, result]) => {
+      const { duration: durations, runs } = series.ended(outcomeName(result))
+      const counted = Effect.andThen(Metric.update(runs, 1), Metric.update(durations, duration))
+      return Effect.as(
+        result._tag === "Lost" ? Effect.andThen(counted, Metric.update(series.lost, 1)) : counted,
+        result
+      )
+    }),
     Effect.annotateLogs({
       task: claimed.name,
       taskId: claimed.taskId,
@@ -215,12 +221,16 @@ export const stepping = <A, E, R>(
   replayed: boolean,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const traced = withSpan("absurd.step", {
-    attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
-  }, () => Effect.annotateLogs(effect, { step }))
+  const annotated = Effect.annotateLogs(effect, { step })
+  const traced = Effect.flatMap(isTraced, (traced) =>
+    traced
+      ? withSpan("absurd.step", {
+        attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
+      }, () => annotated)
+      : annotated)
   return replayed ? traced : Effect.onExit(traced, (exit) => {
     const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
-    return Metric.update(Metric.withAttributes(steps, { queue: run.queue, task: run.task, outcome }), 1)
+    return Metric.update(seriesOf(run.queue, run.task).stepped(outcome), 1)
   })
 }
 
@@ -298,8 +308,48 @@ const identityOf = (run: Pick<CurrentRun["Service"], "queue" | "task" | "taskId"
   "absurd.attempt": run.attempt
 })
 
-const recordWaited = (labels: { readonly queue: string; readonly task: string }, waited: Duration.Duration) =>
-  Metric.update(Metric.withAttributes(claimLatency, labels), waited)
+/** The metrics of one task, with its labels. */
+interface Series {
+  readonly waited: Metric.Metric<Duration.Duration, unknown>
+  readonly lost: Metric.Metric<number, unknown>
+  readonly ended: (outcome: string) => {
+    readonly runs: Metric.Metric<number, unknown>
+    readonly duration: Metric.Metric<Duration.Duration, unknown>
+  }
+  readonly stepped: (outcome: string) => Metric.Metric<number, unknown>
+}
+
+/** Of the few names that outcomes have. */
+const memoized = <A>(make: (outcome: string) => A): (outcome: string) => A => {
+  const made = new Map<string, A>()
+  return (outcome) => {
+    const known = made.get(outcome) ?? make(outcome)
+    made.set(outcome, known)
+    return known
+  }
+}
+
+// Labelling costs more than counting. Names come from whoever spawns, so no more than these are remembered.
+const maxSeries = 1000
+const allSeries = new Map<string, Series>()
+
+const seriesOf = (queue: QueueName, task: string): Series => {
+  const key = `${queue}\u0000${task}`
+  const known = allSeries.get(key)
+  if (known !== undefined) return known
+  const labels = { queue, task }
+  const series: Series = {
+    waited: Metric.withAttributes(claimLatency, labels),
+    lost: Metric.withAttributes(lostLeases, labels),
+    ended: memoized((outcome) => ({
+      runs: Metric.withAttributes(runs, { ...labels, outcome }),
+      duration: Metric.withAttributes(runDuration, { ...labels, outcome })
+    })),
+    stepped: memoized((outcome) => Metric.withAttributes(steps, { ...labels, outcome }))
+  }
+  if (allSeries.size < maxSeries) allSeries.set(key, series)
+  return series
+}
 
 const outlineOf = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
   if (Exit.isSuccess(exit)) return Exit.void

@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 import { Effect, Exit, type Schema } from "effect"
-import type { Duration } from "effect"
 import type * as Driver from "./Driver.ts"
 import { DriverError, InvalidUse, type NotFound } from "./Errors.ts"
 import type { CheckpointName, QueueName, TaskId } from "./Identifiers.ts"
+import * as Lease from "./Lease.ts"
 
 /**
  * What one run needs for its transactions.
@@ -20,7 +20,9 @@ export interface Options {
   readonly queue: QueueName
   readonly taskId: TaskId
   readonly held: typeof Driver.Held.Type
-  readonly lease: Duration.Duration
+  readonly lease: Lease.Lease
+  /** Returns while nobody else can have the run; ends it otherwise. */
+  readonly ensureHeld: Effect.Effect<void>
   /** Repeats a fenced request until the store has answered, and ends the run when it no longer holds the claim. */
   readonly persist: <A extends { readonly outcome: Driver.Outcome }>(
     request: Effect.Effect<A, DriverError | NotFound>
@@ -44,7 +46,7 @@ export interface Options {
  * @category constructors
  */
 export const make =
-  ({ driver, held, lease, persist, queue, stored, taskId }: Options) =>
+  ({ driver, ensureHeld, held, lease, persist, queue, stored, taskId }: Options) =>
   <E, R>(name: CheckpointName, self: Effect.Effect<Schema.Json, E, R>): Effect.Effect<Schema.Json, E, R> =>
     Effect.gen(function*() {
       if (yield* driver.inTransaction) {
@@ -54,20 +56,26 @@ export const make =
       const context = yield* Effect.context<R>()
       let begun = false
 
-      const renew = Effect.map(
-        driver.extend({ queue, runs: [{ ...held, lease }] }),
-        ([outcome]) => ({ outcome: outcome ?? "notFound" })
-      )
+      const renew = Effect.suspend(() => {
+        const sentAt = lease.now()
+        return Effect.map(
+          driver.extend({ queue, runs: [{ ...held, lease: lease.duration }] }),
+          ([outcome = "notFound"]) => {
+            if (outcome === "applied") Lease.renewed(lease, sentAt)
+            return { outcome }
+          }
+        )
+      })
       const committed = Effect.map(
         driver.getCheckpoints({ queue, taskId, name, includePending: false }),
         ([checkpoint]) => checkpoint?.state
       )
       const attempt = driver.withTransaction(Effect.gen(function*() {
+        // Whatever time it took to get a connection.
+        yield* ensureHeld
         const state = yield* Effect.mapError(self, (error) => new Undone<E>({ _tag: "Failed", error }))
-        const [set] = yield* driver.setCheckpoints({
-          queue,
-          checkpoints: [{ ...held, name, state, extendBy: lease }]
-        })
+        const extendBy = Lease.extension(lease)
+        const [set] = yield* driver.setCheckpoints({ queue, checkpoints: [{ ...held, name, state, extendBy }] })
         const outcome = set?.outcome ?? "notFound"
         if (outcome !== "applied") return yield* Effect.fail(new Undone<E>({ _tag: "Refused", outcome }))
         if (set?.existing !== undefined) {

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import { DateTime, type Duration, Effect, Schema } from "effect"
+import { type DateTime, type Duration, Effect, Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { Absurd } from "./Absurd.ts"
 import * as Driver from "./Driver.ts"
@@ -105,8 +105,8 @@ export const updateWorkflowRunStatus = Effect.fn("Absurd.updateWorkflowRunStatus
     taskCount: taskCount === undefined
       ? undefined
       : yield* Input.integer("taskCount", taskCount, { minimum: 0, maximum: 2_147_483_647 }),
-    startedAt: startedAt === undefined ? undefined : yield* checkInstant("startedAt", startedAt),
-    completedAt: completedAt === undefined ? undefined : yield* checkInstant("completedAt", completedAt)
+    startedAt: startedAt === undefined ? undefined : yield* Input.instant("startedAt", startedAt),
+    completedAt: completedAt === undefined ? undefined : yield* Input.instant("completedAt", completedAt)
   })
 })
 
@@ -156,15 +156,20 @@ export const listWorkflowRuns = Effect.fn("Absurd.listWorkflowRuns")(function*(
   options: ListOptions = {}
 ): Effect.fn.Return<ReadonlyArray<Driver.WorkflowRun>, InvalidInput | DriverError, Absurd> {
   const { driver } = yield* Absurd
-  const { createdBefore, createdFrom, name, status, tag, version } = options
+  const { after, createdBefore, createdFrom, name, status, tag, version } = options
   return yield* driver.listWorkflowRuns({
     name: name === undefined ? null : yield* checkName(name),
     version: version === undefined ? null : yield* checkVersion(version),
     status: status === undefined ? null : yield* checkStatus(status),
     tag: tag === undefined ? null : yield* checkTag(tag),
-    createdFrom: createdFrom === undefined ? null : yield* checkInstant("createdFrom", createdFrom),
-    createdBefore: createdBefore === undefined ? null : yield* checkInstant("createdBefore", createdBefore),
-    after: options.after ?? null,
+    createdFrom: createdFrom === undefined ? null : yield* Input.instant("createdFrom", createdFrom),
+    createdBefore: createdBefore === undefined ? null : yield* Input.instant("createdBefore", createdBefore),
+    after: after === undefined
+      ? null
+      : {
+        createdAt: yield* Input.instant("after.createdAt", after.createdAt),
+        id: yield* checkAfter(after.id)
+      },
     limit: yield* Input.integer("limit", options.limit ?? 100, { minimum: 1, maximum: 1000 })
   })
 })
@@ -191,6 +196,7 @@ export const cleanupWorkflowRuns = Effect.fn("Absurd.cleanupWorkflowRuns")(funct
 // --- internal
 
 const checkId = Input.check("runId", WorkflowRunId)
+const checkAfter = Input.check("after.id", WorkflowRunId)
 const checkName = Input.check("name", WorkflowName)
 const checkVersion = Input.check("version", WorkflowVersion)
 const checkStatus = Input.check("status", Driver.WorkflowRunStatus)
@@ -199,11 +205,3 @@ const checkTags = Input.check("tags", Schema.Array(Tag).check(Schema.isMaxLength
 // Texts of the same form as ids.
 const checkCreator = Input.check("createdBy", WorkflowRunId)
 const checkHash = Input.check("hash", WorkflowRunId)
-
-// The years that every store can hold and that ISO texts write with four digits.
-const [earliest, latest] = [DateTime.makeUnsafe("0001-01-01T00:00:00Z"), DateTime.makeUnsafe("9999-12-31T23:59:59Z")]
-
-const checkInstant = (field: string, value: DateTime.DateTime): Effect.Effect<DateTime.Utc, InvalidInput> =>
-  DateTime.between(value, { minimum: earliest, maximum: latest })
-    ? Effect.succeed(DateTime.toUtc(value))
-    : Effect.fail(new InvalidInput({ field, problem: "must be in the years 1 to 9999" }))

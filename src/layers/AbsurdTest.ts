@@ -12,7 +12,7 @@ import * as Client from "../core/Absurd.ts"
 import type { DriverError, InvalidInput, InvalidState } from "../core/Errors.ts"
 import { MemoryStore } from "../drivers/memory/MemoryDriver.ts"
 import * as Processes from "./testkit/Processes.ts"
-import { layerStart, TestStore } from "./testkit/TestStore.ts"
+import * as TestStore from "./testkit/TestStore.ts"
 
 export { emitEvent as emit } from "../core/Absurd.ts"
 export { crashEverywhere, CrashFound } from "./testkit/Crashing.ts"
@@ -40,7 +40,7 @@ export { now, setTime, start, TestStore } from "./testkit/TestStore.ts"
  * @category layers
  */
 export const layer: Layer.Layer<
-  Client.Absurd | TestStore | MemoryStore | Processes.Processes,
+  Client.Absurd | TestStore.TestStore | MemoryStore | Processes.Processes,
   InvalidInput | InvalidState | DriverError
 > = Layer.suspend(() => layerWith({}))
 
@@ -53,7 +53,7 @@ export const layer: Layer.Layer<
 export const layerWith = (
   options: Client.Options & { readonly queues?: ReadonlyArray<string> | undefined }
 ): Layer.Layer<
-  Client.Absurd | TestStore | MemoryStore | Processes.Processes,
+  Client.Absurd | TestStore.TestStore | MemoryStore | Processes.Processes,
   InvalidInput | InvalidState | DriverError
 > =>
   Layer.effectContext(Effect.gen(function*() {
@@ -62,9 +62,9 @@ export const layerWith = (
       yield* Effect.forEach([defaultQueue, ...(options.queues ?? [])], (queue) => Client.createQueue(queue))
     })
     const { absurd, processes, store } = yield* Processes.make(options, prepare)
-    return Context.make(Client.Absurd, absurd).pipe(
-      Context.add(TestStore, { setTime: () => Effect.void, dump: (queue) => store.dump(queue) }),
+    const tested = yield* TestStore.make({ ...store, setTime: () => Effect.void, settle: Effect.void })
+    return Context.merge(tested, Context.make(Client.Absurd, absurd)).pipe(
       Context.add(MemoryStore, store),
       Context.add(Processes.Processes, processes)
     )
-  })).pipe((built) => Layer.provideMerge(layerStart, built))
+  })).pipe((built) => Layer.provideMerge(TestStore.layerStart, built))

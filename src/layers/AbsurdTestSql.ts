@@ -3,13 +3,17 @@
  *
  * @since 0.1.0
  */
-import { DateTime, Effect, Layer, type Schema } from "effect"
+import { Clock, DateTime, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import { DriverError, NotFound, Rejected } from "../core/Errors.ts"
+import * as Client from "../core/Absurd.ts"
+import { DriverError, type InvalidInput, type InvalidState, NotFound, Rejected } from "../core/Errors.ts"
 import type { Dump } from "../core/Invariants.ts"
+import * as FakeNow from "../drivers/postgres/FakeNow.ts"
+import * as Installation from "../drivers/postgres/Installation.ts"
+import * as PostgresDriver from "../drivers/postgres/PostgresDriver.ts"
 import * as Rows from "../drivers/postgres/Rows.ts"
-import { layerStart, TestStore } from "./testkit/TestStore.ts"
+import * as TestStore from "./testkit/TestStore.ts"
 
 /**
  * The store of a client, set to `AbsurdTest.start`. Its clock is a setting of the session, so the client must have exactly
@@ -18,19 +22,88 @@ import { layerStart, TestStore } from "./testkit/TestStore.ts"
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<TestStore, never, SqlClient> = Layer.effect(
-  TestStore,
-  Effect.map(SqlClient, (client) => {
+export const layer: Layer.Layer<TestStore.TestStore, never, SqlClient> = Layer.effectContext(
+  Effect.flatMap(SqlClient, (client) => {
     const sql = client.withoutTransforms()
-    return TestStore.of({
-      setTime: (instant) =>
-        Effect.orDie(sql`select set_config('absurd.fake_now', ${DateTime.formatIso(instant)}, false)`),
-      dump: (queue) => dump(sql, queue)
+    // There is one connection, so what it is asked last it answers last.
+    const roundTrip = Effect.ignore(sql`select 1`)
+    return TestStore.make({
+      setTime: (instant) => Effect.orDie(FakeNow.set(sql, instant)),
+      dump: (queue) => dump(sql, queue),
+      nextDue: (queue) => nextDue(sql, queue),
+      settle: Effect.repeat(roundTrip, { times: 4 })
     })
   })
-).pipe((store) => Layer.provideMerge(layerStart, store))
+).pipe((store) => Layer.provideMerge(TestStore.layerStart, store))
+
+/**
+ * What {@link layerWith} may be told beside the options of the client.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends Client.Options {
+  /** The queues that the test needs beside the default one. */
+  readonly queues?: ReadonlyArray<string> | undefined
+}
+
+/**
+ * The counterpart of `AbsurdTest.layer`: a client on PostgreSQL with the schema installed, with its default queue, at
+ * `AbsurdTest.start`. For the client see {@link layer}, and {@link layerOn}.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerWith = (
+  options: Options = {}
+): Layer.Layer<Client.Absurd | TestStore.TestStore, InvalidInput | InvalidState | DriverError, SqlClient> => {
+  const queues = Layer.effectDiscard(Effect.gen(function*() {
+    const { defaultQueue } = yield* Client.Absurd
+    yield* Effect.forEach([defaultQueue, ...(options.queues ?? [])], (queue) => Client.createQueue(queue))
+  }))
+  return queues.pipe(
+    // What it does in the background, such as looking after its hints, would be done once a minute of years.
+    Layer.provideMerge(Client.layerDriver(options).pipe(Layer.provide(PostgresDriver.layer), Layer.provide(realClock))),
+    Layer.provideMerge(layer),
+    Layer.provideMerge(Installation.layer)
+  )
+}
+
+/**
+ * {@link layerWith} over this client, which lives on the real clock: its pool would close idle connections, and the embedded
+ * store would look after its tables, whenever a test moves the time.
+ *
+ * ```ts
+ * import { PgClient } from "@effect/sql-pg"
+ * import { Config } from "effect"
+ * import * as AbsurdTestSql from "effect-absurd/AbsurdTestSql"
+ * import * as Embedded from "effect-absurd/Embedded"
+ *
+ * const OnEmbedded = AbsurdTestSql.layerOn(Embedded.layer())
+ *
+ * const OnPostgres = AbsurdTestSql.layerOn(
+ *   PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL"), maxConnections: Config.succeed(1) })
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerOn = <A, E, R>(
+  client: Layer.Layer<A | SqlClient, E, R>,
+  options: Options = {}
+): Layer.Layer<
+  A | SqlClient | Client.Absurd | TestStore.TestStore,
+  E | InvalidInput | InvalidState | DriverError,
+  R
+> =>
+  layerWith(options).pipe(
+    Layer.provideMerge(Layer.provide(client, realClock))
+  )
 
 // --- internal
+
+const realClock = Layer.succeed(Clock.Clock, Clock.Clock.defaultValue())
 
 const table = (prefix: string, queue: string): string => `absurd."${prefix}_${queue.replaceAll("\"", "\"\"")}"`
 
@@ -132,6 +205,34 @@ const dump = Effect.fnUntraced(function*(
     waits: read("waits", Rows.waits)
   }).pipe(Effect.mapError((error) => failureOf(queue, error)))
 })
+
+/** Each of these has an index that knows the answer. */
+const nextDue = Effect.fnUntraced(function*(
+  sql: SqlClient,
+  queue: string
+): Effect.fn.Return<DateTime.Utc | null, NotFound | DriverError> {
+  const deadline = "absurd_effect.cancel_deadline(cancellation, enqueue_at, first_started_at)"
+  const present = "absurd.current_time()"
+  const rows = yield* sql.unsafe(`
+    select ceil(extract(epoch from min(at)) * 1000)::text as next from (
+      select min(available_at) as at from ${table("r", queue)}
+        where state in ('pending', 'sleeping') and available_at > ${present}
+      union all
+      select min(claim_expires_at) from ${table("r", queue)} where state = 'running' and claim_expires_at > ${present}
+      union all
+      select min(${deadline}) from ${table("t", queue)}
+        where state in ('pending', 'sleeping', 'running') and ${deadline} > ${present}
+    ) as instants`).pipe(
+    Effect.flatMap(decodeNext),
+    Effect.mapError((error) => failureOf(queue, error))
+  )
+  const next = rows[0]?.next ?? null
+  return next === null ? null : DateTime.makeUnsafe(next)
+})
+
+const decodeNext = Schema.decodeUnknownEffect(
+  Schema.Array(Schema.Struct({ next: Schema.NullOr(Schema.NumberFromString) }))
+)
 
 const failureOf = (queue: string, error: SqlError | Schema.SchemaError): NotFound | DriverError => {
   const code: unknown =

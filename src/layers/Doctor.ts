@@ -1,7 +1,7 @@
 /**
  * Looks for what must not be in the queues of a live database. It only reads, and takes no lock that anything else waits for.
  *
- * What it looks for is what `Invariants` says of one state; the ids are the same.
+ * It looks for all that `Invariants.check` says of one state, and for what only a database can tell; the ids are the same.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import { resolveQueue } from "../core/Absurd.ts"
 import type { Absurd } from "../core/Absurd.ts"
 import type { DriverError, InvalidInput, NotFound } from "../core/Errors.ts"
 import * as Input from "../core/Input.ts"
-import type { Violation } from "../core/Invariants.ts"
+import type { Id, Violation } from "../core/Invariants.ts"
 import * as DoctorSql from "../drivers/postgres/DoctorSql.ts"
 import * as SqlFailure from "../drivers/postgres/SqlFailure.ts"
 
@@ -21,9 +21,11 @@ import * as SqlFailure from "../drivers/postgres/SqlFailure.ts"
  * @since 0.1.0
  * @category constants
  */
-export const ids: ReadonlyArray<string> = DoctorSql.ids
+export const ids: ReadonlyArray<Id> = DoctorSql.ids
 
 /**
+ * Where the doctor looks, for how long, and how much it tells.
+ *
  * @since 0.1.0
  * @category models
  */

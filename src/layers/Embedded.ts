@@ -87,6 +87,8 @@ export class EmbeddedError extends Schema.TaggedError<EmbeddedError>()("Embedded
 }
 
 /**
+ * Where the embedded store keeps its data, and how often it looks after its tables.
+ *
  * @since 0.1.0
  * @category models
  */

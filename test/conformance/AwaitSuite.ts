@@ -131,6 +131,33 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         }
       }))
 
+    it.effect("a queue that does not exist has no task that could be waited for", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        const { ids, parent } = yield* family(q, 1)
+        const nowhere = Fixture.freshQueue()
+        assert.deepStrictEqual(yield* q.suspend(parent, [tasks(nowhere, ids)]), over)
+        const both = [tasks(nowhere, ids, true, "a"), tasks(q.queue, ids, true, "b")]
+        assert.deepStrictEqual((yield* q.suspend(parent, both)).waits, [ended, waiting])
+      }))
+
+    it.effect("of tasks that are cancelled together none wakes another", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        const cancellation = { max_duration: 5 }
+        const child = yield* q.start({ cancellation }, Duration.hours(1))
+        const parent = yield* q.start({ cancellation }, Duration.hours(1))
+        yield* q.suspend(parent, [tasks(q.queue, [child.taskId])])
+        const before = yield* q.getRun(parent.runId)
+        yield* q.time.advance(seconds(5))
+        assert.deepStrictEqual(yield* q.claim(), [])
+        assert.deepStrictEqual(Fixture.plain(yield* q.getRun(parent.runId)), {
+          ...Fixture.plain(before) as object,
+          state: "cancelled"
+        })
+        assert.deepStrictEqual(yield* q.states(child.taskId), ["cancelled", "cancelled"])
+      }))
+
     it.effect("a task of another queue is looked at again and again", () =>
       Effect.gen(function*() {
         const q = yield* Fixture.make

@@ -61,6 +61,32 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
       60_000
     )
 
+    it.effect("schedules that cannot be run hold up no other, and are tried again", () =>
+      Effect.gen(function*() {
+        const { Tick, name, ticks } = yield* make
+        const { advance } = yield* TestTime
+        const { driver } = yield* Absurd.Absurd
+        // As another version may have stored them; as many as one look at the store returns, and before it by name.
+        const broken = Array.from({ length: 100 }, (_, n) => `a-${String(n).padStart(3, "0")}-${name}`)
+        yield* Effect.forEach(broken, (one) => driver.putSchedule({ name: one, definition: { of: 2 }, declared: true }))
+        yield* Effect.addFinalizer(() => Effect.ignore(Effect.forEach(broken, Cron.remove)))
+        yield* Cron.declare(Cron.make(name, "*/5 * * * *", Tick, { n: 1 }))
+        yield* Cron.runDue
+        yield* Cron.runDue
+        yield* advance("5 minutes")
+        yield* Cron.runDue
+        yield* Cron.runDue
+        assert.lengthOf(yield* ticks, 1)
+        // Repaired, one of them ticks as if nothing had been.
+        const good = (yield* driver.listSchedules).find((row) => row.name === name)!
+        const [first] = broken
+        yield* driver.putSchedule({ name: first!, definition: good.definition, declared: false })
+        yield* advance("5 minutes")
+        yield* Cron.runDue
+        yield* Cron.runDue
+        assert.lengthOf(yield* ticks, 2)
+      }))
+
     it.effect("a wall time that comes twice ticks once, or as often as the Cron says", () =>
       Effect.gen(function*() {
         const year = DateTime.toPartsUtc(yield* (yield* TestTime).now).year + 1

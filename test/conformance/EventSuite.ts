@@ -23,6 +23,28 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.deepStrictEqual(Fixture.plain(yield* read(q, "e")), first)
       }))
 
+    it.effect("of many events those are read that have been emitted, each once", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        const run = yield* q.start()
+        const names = ["a", "b", "awaited", "a", "missing"].map(Fixture.event)
+        const readAll = Effect.map(
+          q.driver.readEvents({ queue: q.queue, events: names }),
+          (events) => Fixture.plain([...events].sort((a, b) => (a.name < b.name ? -1 : 1)))
+        )
+        assert.deepStrictEqual(yield* readAll, [])
+        yield* q.emit("a", { n: 1 })
+        yield* q.emit("b", null)
+        yield* q.emit("other", 3)
+        yield* q.suspend(run, [Waits.event("w", "awaited")])
+        const emittedAt = yield* q.time.now
+        assert.deepStrictEqual(
+          yield* readAll,
+          Fixture.plain([{ name: "a", payload: { n: 1 }, emittedAt }, { name: "b", payload: null, emittedAt }])
+        )
+        assert.deepStrictEqual(yield* q.driver.readEvents({ queue: q.queue, events: [] }), [])
+      }))
+
     it.effect("a run that waits for an event sleeps without limit, and says what it waits for", () =>
       Effect.gen(function*() {
         const q = yield* Fixture.make
@@ -201,6 +223,22 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         const waits = [Waits.event("w", "e", seconds(5)), Waits.event("v", "f")]
         assert.deepStrictEqual((yield* q.suspend(run, waits)).waits, [emitted({ from: "elsewhere" }), waiting])
         assert.deepStrictEqual(yield* q.states(run.taskId), ["running", "running"])
+      }))
+
+    it.effect("a timeout that woke a run ends one wait for its event, whatever it is called", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        for (const name of ["w", "renamed"]) {
+          const run = yield* q.start()
+          yield* q.suspend(run, [Waits.event("w", "e", seconds(5))])
+          yield* q.time.advance("5 seconds")
+          const woken = yield* q.claimOne()
+          assert.strictEqual(woken.wakeEvent, "e")
+          const first = yield* q.suspend(woken, [Waits.event(name, "e", seconds(5))])
+          assert.deepStrictEqual(first.waits, [timedOut])
+          assert.isNull((yield* q.getRun(woken.runId)).wakeEvent)
+          assert.isTrue((yield* q.suspend(woken, [Waits.event("next", "e", Duration.hours(1))])).suspended)
+        }
       }))
 
     it.effect("what woke a run is told once, and not again after its next sleep", () =>

@@ -32,6 +32,12 @@ const operations: ReadonlyArray<readonly [string, Operation]> = [
   ],
   ["emit", (driver, queue) => driver.emit({ queue, event: Fixture.event("e"), payload: null })],
   ["readEvent", (driver, queue) => driver.readEvent({ queue, event: Fixture.event("e") })],
+  [
+    "listTasks",
+    (driver, queue) => driver.listTasks({ queue, name: null, states: null, outcome: null, before: null, limit: 1 })
+  ],
+  ["countTasks", (driver, queue) => driver.countTasks(queue)],
+  ["readEvents", (driver, queue) => driver.readEvents({ queue, events: [Fixture.event("e")] })],
   ["cancelTask", (driver, queue) => driver.cancelTask({ queue, taskId })],
   ["cancelRun", (driver, queue) => driver.cancelRun({ queue, runId: held.runId })],
   ["retryTask", (driver, queue) => driver.retryTask({ queue, taskId, maxAttempts: null, spawnNew: false })],

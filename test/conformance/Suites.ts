@@ -9,6 +9,7 @@ import * as Checkpoint from "./CheckpointSuite.ts"
 import * as Claim from "./ClaimSuite.ts"
 import * as Event from "./EventSuite.ts"
 import * as Lease from "./LeaseSuite.ts"
+import * as Listing from "./ListingSuite.ts"
 import * as Pending from "./PendingSuite.ts"
 import * as Queue from "./QueueSuite.ts"
 import * as Result from "./ResultSuite.ts"
@@ -38,22 +39,8 @@ export const all = (name: string, subject: Layer.Layer<Driver | TestTime, unknow
     Event.suite("events", subject)
     Await.suite("waiting for tasks", subject)
     Result.suite("results", subject)
+    Listing.suite("lists of tasks", subject)
     Transaction.suite("transactions", subject)
     WorkflowRun.suite("workflow runs", subject)
     Upkeep.suite("upkeep", subject)
-  })
-
-/**
- * The suites that matter where a store works as it does elsewhere but is built of other parts: all of them when
- * `ABSURD_TEST_ALL` is set, as `npm run test:matrix` does.
- */
-export const essential = (name: string, subject: Layer.Layer<Driver | TestTime, unknown>) =>
-  process.env["ABSURD_TEST_ALL"] !== undefined ? all(name, subject) : describe(name, () => {
-    Queue.suite("queues", subject)
-    Spawn.suite("spawning", subject)
-    Claim.suite("claiming", subject)
-    Lease.suite("leases", subject)
-    Retry.suite("retrying", subject)
-    Event.suite("events", subject)
-    Result.suite("results", subject)
   })

@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime } from "effect"
-import { CheckpointName, RunId, TaskId } from "../../src/core/Identifiers.ts"
+import { DateTime, Duration } from "effect"
+import * as Fs from "node:fs"
+import { CheckpointName, ClaimToken, RunId, TaskId } from "../../src/core/Identifiers.ts"
 import * as Invariants from "../../src/core/Invariants.ts"
-import type { Checkpoint, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
+import type { Checkpoint, Claimed, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
+import * as DoctorSql from "../../src/drivers/postgres/DoctorSql.ts"
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 type Rows = { tasks: Array<Writable<TaskRow>>; runs: Array<Writable<RunRow>>; waits: Array<Writable<WaitRow>> } & {
@@ -89,13 +91,23 @@ const after = (harm: (rows: Rows) => void): Rows => {
   return rows
 }
 
+type Case = readonly [id: Invariants.Id, what: string, harm: (rows: Rows) => void]
+
+/** That there is a case for everything that is looked at there. */
+const covers = (
+  where: Invariants.Invariant["where"][number],
+  cases: ReadonlyArray<readonly [Invariants.Id, ...Array<unknown>]>
+) =>
+  it("has a test for everything that it looks for", () =>
+    assert.deepStrictEqual([...new Set(cases.map(([id]) => id))].toSorted(), Invariants.idsOf(where).toSorted()))
+
 describe("Invariants.check", () => {
   it("finds nothing in a sound queue, nor in an empty one", () => {
     assert.deepStrictEqual(Invariants.check(sound()), [])
     assert.deepStrictEqual(Invariants.check({ tasks: [], runs: [], checkpoints: [], events: [], waits: [] }), [])
   })
 
-  const cases: ReadonlyArray<readonly [id: string, what: string, harm: (rows: Rows) => void]> = [
+  const cases: ReadonlyArray<Case> = [
     ["S1", "a missing attempt", ({ runs }) => (runs[4]!.attempt = 3)],
     ["S2", "two runs that have not ended", ({ runs }) => (runs[3]!.state = "pending")],
     ["S4", "a task in another state than its run", ({ tasks }) => (tasks[1]!.state = "pending")],
@@ -127,6 +139,7 @@ describe("Invariants.check", () => {
       checkpoints.pop()
       runs[1]!.availableAt = null
     }],
+    ["S31", "a wait with a deadline for what was emitted before it", ({ events }) => (events[0]!.name = "e")],
     [
       "S33",
       "a wait that timed out and received",
@@ -138,6 +151,28 @@ describe("Invariants.check", () => {
     ["S50", "a run without its task", ({ tasks }) => tasks.splice(2, 1)],
     ["S50", "a checkpoint without its task", ({ checkpoints }) => checkpoints.push(checkpoint(9, "step"))]
   ]
+  it("allows an event that came at the deadline or later", () => {
+    const late = after(({ events, runs }) => {
+      events[0]!.name = "e"
+      events[0]!.emittedAt = at(60)
+      runs[1]!.availableAt = at(60)
+    })
+    assert.deepStrictEqual(Invariants.check(late), [])
+  })
+
+  covers("state", cases)
+
+  it("looks for nothing that the doctor does not look for", () => {
+    assert.deepStrictEqual(Invariants.idsOf("state").filter((id) => !Invariants.idsOf("doctor").includes(id)), [])
+    assert.sameMembers([...DoctorSql.ids], [...Invariants.idsOf("doctor")])
+  })
+
+  it("is told in the documentation of the doctor", () => {
+    const text = Fs.readFileSync(new URL("../../docs/maintenance.md", import.meta.url), "utf8")
+    const told = [...text.matchAll(/^\| (S\d+) \| (.*) \|$/gm)].map(([, id, says]) => `${id} ${says}`)
+    assert.deepStrictEqual(told, Invariants.idsOf("doctor").map((id) => `${id} ${Invariants.all[id].says}`))
+  })
+
   for (const [id, what, harm] of cases) {
     it(`finds ${what}`, () => assert.deepStrictEqual(found(Invariants.check(after(harm))), [id]))
   }
@@ -155,7 +190,7 @@ describe("Invariants.checkStep", () => {
     assert.deepStrictEqual(Invariants.checkStep(sound(), cleaned), [])
   })
 
-  const cases: ReadonlyArray<readonly [id: string, what: string, harm: (rows: Rows) => void]> = [
+  const cases: ReadonlyArray<Case> = [
     ["S1", "attempts that became fewer", ({ tasks }) => (tasks[3]!.attempts = 1)],
     ["S3", "a claim that was taken over", ({ runs }) => (runs[2]!.claimedBy = "x")],
     ["S5", "a task that came back", ({ tasks }) => (tasks[0]!.state = "failed")],
@@ -163,8 +198,22 @@ describe("Invariants.checkStep", () => {
     ["S10", "a result that was changed", ({ tasks }) => (tasks[0]!.completedPayload = 2)],
     ["S10", "params that were changed", ({ tasks }) => (tasks[2]!.params = 2)],
     ["S14", "a lease that was shortened", ({ runs }) => (runs[2]!.claimExpiresAt = at(59))],
+    ["S18", "a run that was claimed before it was due", ({ runs, tasks, waits }) => {
+      Object.assign(runs[1]!, { state: "running", claimedBy: "w", claimExpiresAt: at(90), startedAt: at(59) })
+      tasks[1]!.state = "running"
+      waits.length = 0
+    }],
+    ["S19", "an expired run that nothing follows", ({ runs, tasks }) => {
+      Object.assign(runs[2]!, { state: "failed", failedAt: at(60), failureReason: "$ClaimTimeout" })
+      tasks[2]!.state = "pending"
+    }],
     ["S20", "a checkpoint that was changed", ({ checkpoints }) => (checkpoints[0]!.state = 2)],
     ["S30", "an event that was changed", ({ events }) => (events[0]!.payload = 2)],
+    ["S36", "a run that nothing woke", ({ runs, tasks, waits }) => {
+      runs[1]!.state = "pending"
+      tasks[1]!.state = "pending"
+      waits.length = 0
+    }],
     ["S49", "a task that was deleted before its end", (rows) => {
       rows.tasks.splice(2, 1)
       rows.runs.splice(2, 1)
@@ -172,6 +221,27 @@ describe("Invariants.checkStep", () => {
     ["S50", "a run that was deleted alone", ({ runs }) => runs.splice(3, 1)],
     ["S50", "a checkpoint that was deleted alone", ({ checkpoints }) => checkpoints.shift()]
   ]
+  it("allows what wakes a run: its event, the end of its task, a revision before its start", () => {
+    const woken = (rows: Rows) => {
+      rows.runs[1]!.state = "pending"
+      rows.tasks[1]!.state = "pending"
+      rows.waits.length = 0
+    }
+    const emitted = after((rows) => {
+      woken(rows)
+      rows.events.push({ name: "e", payload: 1, emittedAt: at(2) })
+    })
+    assert.deepStrictEqual(Invariants.checkStep(sound(), emitted), [])
+    const awaiting = after(({ waits }) => {
+      Object.assign(waits[0]!, { event: `$task:${taskId(1)}`, step: `w:${taskId(1)}` })
+    })
+    assert.deepStrictEqual(Invariants.checkStep(awaiting, after(woken)), [])
+    const delayed = after(({ waits }) => waits.length = 0)
+    assert.deepStrictEqual(Invariants.checkStep(delayed, after(woken)), [])
+  })
+
+  covers("step", cases)
+
   for (const [id, what, harm] of cases) {
     it(`finds ${what}`, () => assert.deepStrictEqual(found(Invariants.checkStep(sound(), after(harm))), [id]))
   }
@@ -179,5 +249,45 @@ describe("Invariants.checkStep", () => {
   it("is told in words", () => {
     const violations = Invariants.check(after(({ tasks }) => (tasks[1]!.idempotencyKey = "k")))
     assert.strictEqual(Invariants.format(violations), `S37 ${taskId(2)}: has the idempotency key of task ${taskId(1)}`)
+  })
+})
+
+describe("Invariants.checkClaim", () => {
+  const claimed: Claimed = {
+    runId: runId(3),
+    taskId: taskId(3),
+    token: ClaimToken.make("w"),
+    name: "t",
+    attempt: 1,
+    params: null,
+    headers: {},
+    retryStrategy: null,
+    maxAttempts: null,
+    wakeEvent: null,
+    eventPayload: undefined,
+    checkpoints: [],
+    claimedAt: at(1),
+    elapsed: Duration.zero,
+    waited: Duration.zero
+  }
+  const request = { token: "w", limit: 1 }
+
+  it("finds nothing in a sound answer", () =>
+    assert.deepStrictEqual(Invariants.checkClaim({ ...request, except: ["u"] }, [claimed], sound()), []))
+
+  it("finds too many runs, runs of another queue or claim, and tasks that were not to be claimed", () => {
+    const of = (...parameters: Parameters<typeof Invariants.checkClaim>) => found(Invariants.checkClaim(...parameters))
+    assert.deepStrictEqual(of({ ...request, limit: 0 }, [claimed], sound()), ["S18"])
+    assert.deepStrictEqual(of(request, [{ ...claimed, runId: runId(9) }], sound()), ["S18"])
+    assert.deepStrictEqual(of({ ...request, token: "x" }, [claimed], sound()), ["S18"])
+    assert.deepStrictEqual(of({ ...request, except: ["t"] }, [claimed], sound()), ["S18"])
+  })
+})
+
+describe("Invariants.checkQueues", () => {
+  it("finds a row that is in two queues", () => {
+    const none = { tasks: [], runs: [], checkpoints: [], events: [], waits: [] }
+    assert.deepStrictEqual(Invariants.checkQueues(new Map([["a", sound()], ["b", none]])), [])
+    assert.deepStrictEqual(found(Invariants.checkQueues(new Map([["a", sound()], ["b", sound()]]))), ["S55"])
   })
 })

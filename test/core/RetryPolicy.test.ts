@@ -81,11 +81,50 @@ describe("RetryPolicy", () => {
     }))
 
   it("a strategy goes with the schedule that it was attached to, and with no other", () => {
-    const plain = Schedule.exponential("2 seconds")
+    const plain = Schedule.fibonacci("2 seconds")
     const policy = RetryPolicy.storedAs(plain, RetryStrategy.fixed("1 second"))
     assert.deepStrictEqual(RetryPolicy.stored(policy), RetryStrategy.fixed("1 second"))
     assert.deepStrictEqual(RetryPolicy.stored(plain), RetryStrategy.standard)
     assert.deepStrictEqual(RetryPolicy.stored(Schedule.jittered(policy)), RetryStrategy.standard)
+  })
+
+  it("a schedule that has the delays of a strategy is stored as it", () => {
+    const stored = <E>(schedule: Schedule.Schedule<unknown, E>) => RetryPolicy.stored(schedule)
+    assert.deepStrictEqual(stored(Schedule.forever), RetryStrategy.none)
+    assert.deepStrictEqual(stored(Schedule.spaced("10 seconds")), RetryStrategy.fixed("10 seconds"))
+    assert.deepStrictEqual(stored(Schedule.recurs(5)), RetryStrategy.none)
+    assert.deepStrictEqual(
+      stored(Schedule.exponential("2 seconds", 1.5)),
+      RetryStrategy.exponential({ base: "2 seconds", factor: 1.5 })
+    )
+    assert.deepStrictEqual(
+      stored(Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 hour")])),
+      RetryStrategy.exponential({ base: "1 second", factor: 2, max: "1 hour" })
+    )
+    assert.deepStrictEqual(
+      stored(Schedule.exponential("1 second").pipe(Schedule.upTo({ times: 6 }))),
+      RetryStrategy.exponential({ base: "1 second", factor: 2 })
+    )
+  })
+
+  it("a schedule that has delays of its own, or none that can be told, is not", () => {
+    const asked: Array<unknown> = []
+    const all: ReadonlyArray<Schedule.Schedule<unknown, { readonly wait: number }>> = [
+      Schedule.exponential("1 second").pipe(Schedule.jittered),
+      Schedule.fibonacci("1 second"),
+      Schedule.fixed("1 hour"),
+      Schedule.spaced("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" })),
+      Schedule.recurs(1),
+      Schedule.spaced("5 seconds").pipe(
+        Schedule.setInputType<{ readonly wait: number }>(),
+        Schedule.modifyDelay(({ input }) => Effect.sync(() => Duration.seconds(asked.push(input.wait))))
+      ),
+      Schedule.spaced("5 seconds").pipe(
+        Schedule.modifyDelay(() => Effect.as(Effect.sleep("1 day"), Duration.seconds(1)))
+      )
+    ]
+    for (const schedule of all) assert.deepStrictEqual(RetryPolicy.stored(schedule), RetryStrategy.standard)
+    assert.deepStrictEqual(asked, [])
   })
 
   it("a delay that cannot be stored is cut to one that can", () => {

@@ -1,151 +1,142 @@
 /**
- * Operations with symbolic arguments: which run, not whose id, so that a sequence means the same to every store. Most of them
- * are about a run that is held, and as many are about one that is not.
+ * Operations with symbolic arguments, so that a sequence means the same to every store. What is drawn next depends on what is
+ * there: about half of the operations can be applied to something, and the others are refused in one way or another.
  */
-import { Arbitrary, Schema } from "effect"
-import * as Fixture from "../conformance/Fixture.ts"
+import { Arbitrary, Effect, Random, Schema } from "effect"
+import * as Claiming from "./alphabet/Claiming.ts"
+import * as Ending from "./alphabet/Ending.ts"
+import * as Queues from "./alphabet/Queues.ts"
+import * as Reading from "./alphabet/Reading.ts"
+import * as Schedules from "./alphabet/Schedules.ts"
+import * as Spawning from "./alphabet/Spawning.ts"
+import * as Waiting from "./alphabet/Waiting.ts"
+import * as WorkflowRuns from "./alphabet/WorkflowRuns.ts"
+import * as Drawn from "./Drawn.ts"
+import type { Known, QueueRef } from "./Known.ts"
+import { type Chance, type Operation, operation } from "./Operation.ts"
 
-const small = (maximum: number) => Fixture.between(0, maximum)
-
-/** A run: one that is running, any, or one that does not exist. */
-const Run = Schema.Struct({
-  pick: Schema.Literals(["held", "held", "held", "any", "unknown"]),
-  n: small(9),
-  /** Whether it comes with the token that it is held under. */
-  token: Schema.Literals(["right", "right", "right", "wrong"])
+/** Time passes before every command; with this one more of it. */
+const advance = operation({
+  fields: { millis: Drawn.Millis as unknown as Schema.Codec<number> },
+  weight: () => 6,
+  aim: ({ millis }, { dump, now }, chance) => {
+    const next = (instants: ReadonlyArray<{ readonly epochMilliseconds: number } | null>) => {
+      const all = instants.flatMap((at) => at === null ? [] : [at.epochMilliseconds - now.epochMilliseconds])
+      return chance.pick(all.filter((wait) => wait > 0))
+    }
+    const toDue = next(dump.runs.map(({ availableAt, state }) => state === "sleeping" ? availableAt : null))
+    const toEnd = next(dump.runs.map(({ claimExpiresAt, state }) => state === "running" ? claimExpiresAt : null))
+    const aimed = chance.happens(0.45) ? toDue : chance.happens(0.15) ? toEnd : undefined
+    return { millis: aimed ?? (millis >= 60_000 && chance.happens(0.7) ? 250 : millis) }
+  },
+  perform: () => Effect.void,
+  touches: "nothing",
+  alone: true
 })
-const Task = Schema.Struct({ pick: Schema.Literals(["any", "any", "failed", "unknown"]), n: small(9) })
 
-const Millis = Schema.Literals([0, 1, 250, 1000, 1001, 5000, 60_000, 3_600_000])
-/** So long after now, or then (relative to the start of the sequence). */
-const Until = Schema.Struct({ at: Schema.Boolean, millis: Millis })
-const Lease = Schema.Literals([1000, 1001, 5000, 60_000])
-const Step = Schema.Literals(["a", "b", "c"])
-const Event = Schema.Literals(["e", "f", "g"])
-const Key = Schema.Literals(["k", "l"])
-const Json = Schema.Literals([
-  "null",
-  "1",
-  "true",
-  "\"x\"",
-  "{\"b\":1,\"a\":[null,-0.5]}",
-  "[]",
-  "{\"long\":{\"z\":\"\\u00fc\"}}"
-])
-
-const variants = {
-  advance: Schema.TaggedStruct("advance", { millis: Millis }),
-  spawn: Schema.TaggedStruct("spawn", {
-    tasks: Schema.Array(Schema.Struct({
-      name: Schema.Literals(["one", "two"]),
-      params: Json,
-      headers: Schema.Boolean,
-      retry: Schema.NullOr(Schema.Literals(["none", "fixed", "exponential", "capped"])),
-      maxAttempts: Schema.NullOr(Schema.Literals([1, 2, 3])),
-      cancellation: Schema.NullOr(Schema.Literals(["delay", "duration", "both"])),
-      key: Schema.NullOr(Key),
-      delay: Schema.NullOr(Until)
-    })).check(Schema.isMaxLength(3))
-  }),
-  claim: Schema.TaggedStruct("claim", { lease: Lease, limit: Schema.Literals([0, 1, 2, 50]) }),
-  claimedWith: Schema.TaggedStruct("claimedWith", { run: Run }),
-  complete: Schema.TaggedStruct("complete", { runs: Schema.Array(Run).check(Schema.isMaxLength(2)), result: Json }),
-  fail: Schema.TaggedStruct("fail", {
-    runs: Schema.Array(Run).check(Schema.isMaxLength(2)),
-    reason: Json,
-    retry: Schema.Literals(["Stored", "After", "At", "Never"]),
-    millis: Millis
-  }),
-  checkpoint: Schema.TaggedStruct("checkpoint", {
-    items: Schema.Array(Schema.Struct({ run: Run, step: Step, state: Json })).check(Schema.isMaxLength(3)),
-    extendBy: Schema.NullOr(Lease)
-  }),
-  extend: Schema.TaggedStruct("extend", { run: Run, lease: Lease }),
-  release: Schema.TaggedStruct("release", { run: Run, until: Until }),
-  suspend: Schema.TaggedStruct("suspend", {
-    run: Run,
-    // Names of waits are unique in a run.
-    waits: Schema.Struct({
-      timer: Schema.NullOr(Until),
-      first: Schema.NullOr(Schema.Struct({ event: Event, timeout: Schema.NullOr(Millis) })),
-      second: Schema.NullOr(Schema.Struct({ event: Event, timeout: Schema.NullOr(Millis) }))
-    })
-  }),
-  emit: Schema.TaggedStruct("emit", { event: Event, payload: Json }),
-  readEvent: Schema.TaggedStruct("readEvent", { event: Event }),
-  cancelTask: Schema.TaggedStruct("cancelTask", { task: Task }),
-  cancelRun: Schema.TaggedStruct("cancelRun", { run: Run }),
-  retryTask: Schema.TaggedStruct("retryTask", {
-    task: Task,
-    maxAttempts: Schema.NullOr(Schema.Literals([1, 3, 9])),
-    spawnNew: Schema.Boolean
-  }),
-  read: Schema.TaggedStruct("read", { task: Task, run: Run, step: Schema.NullOr(Step), key: Key }),
-  cleanup: Schema.TaggedStruct("cleanup", {
-    what: Schema.Literals(["tasks", "events"]),
-    millis: Millis,
-    one: Schema.Boolean
-  }),
-  elsewhere: Schema.TaggedStruct("elsewhere", {
-    what: Schema.Literals(["claim", "spawn", "emit", "cancel", "results"])
-  })
+/** Every operation, by its name. */
+export const alphabet = {
+  advance,
+  ...Spawning.operations,
+  ...Claiming.operations,
+  ...Ending.operations,
+  ...Waiting.operations,
+  ...Reading.operations,
+  ...Queues.operations,
+  ...WorkflowRuns.operations,
+  ...Schedules.operations
 }
+export type Tag = keyof typeof alphabet
 
 /** One operation. */
-export const Simple = Schema.Union(Object.values(variants))
-export type Simple = typeof Simple.Type
-/** Several operations that commit or do not, with a nested transaction of the last one that does not when `nested`. */
-export const Together = Schema.TaggedStruct("together", {
-  commands: Schema.Array(Simple),
-  commit: Schema.Boolean,
-  nested: Schema.Boolean
-})
-export type Command = Simple | typeof Together.Type
+export type Simple = {
+  readonly [T in Tag]:
+    & { readonly _tag: T; readonly queue: QueueRef }
+    & Schema.Struct.Type<typeof alphabet[T]["fields"]>
+}[Tag]
 
-/** How often each occurs. */
-const weights: { readonly [Name in keyof typeof variants]: number } = {
-  advance: 5,
-  spawn: 6,
-  claim: 9,
-  claimedWith: 1,
-  complete: 3,
-  fail: 4,
-  checkpoint: 4,
-  extend: 2,
-  release: 2,
-  suspend: 7,
-  emit: 4,
-  readEvent: 1,
-  cancelTask: 1,
-  cancelRun: 1,
-  retryTask: 2,
-  read: 2,
-  cleanup: 1,
-  elsewhere: 1
+/** Several operations that commit or do not, with a nested transaction of the last one that does not when `nested`. */
+export interface Together {
+  readonly _tag: "together"
+  readonly commands: ReadonlyArray<Simple>
+  readonly how: "withTransaction" | "exclusively"
+  readonly commit: boolean
+  readonly nested: boolean
+}
+export type Command = Simple | Together
+
+/** Any operation, for those who need not know which. */
+export type Any = Operation<Schema.Struct.Fields>
+export const operationOf = (tag: Tag): Any => alphabet[tag] as unknown as Any
+
+/** Draws commands one by one. The same seed draws the same, for the same states. */
+export class Draw {
+  private readonly chance: Chance
+  private readonly random: Random.Random
+  private readonly pools = new Map<Tag, Array<object>>()
+
+  constructor(random: Random.Random) {
+    this.random = random
+    const pick = <A>(all: ReadonlyArray<A>): A | undefined => all[Math.floor(random.nextDoubleUnsafe() * all.length)]
+    this.chance = { happens: (probability) => random.nextDoubleUnsafe() < probability, pick }
+  }
+
+  next(knownOf: (queue: QueueRef) => Known): Effect.Effect<Command> {
+    if (!this.chance.happens(0.05)) return this.simple(knownOf, false)
+    const { happens } = this.chance
+    const count = 1 + Math.floor(this.random.nextDoubleUnsafe() * 4)
+    return Effect.map(
+      Effect.all(Array.from({ length: count }, () => this.simple(knownOf, true))),
+      (commands): Together => ({
+        _tag: "together",
+        commands,
+        how: happens(0.2) ? "exclusively" : "withTransaction",
+        commit: happens(0.6),
+        nested: happens(0.3)
+      })
+    )
+  }
+
+  private simple(knownOf: (queue: QueueRef) => Known, inside: boolean): Effect.Effect<Simple> {
+    const place = this.random.nextDoubleUnsafe()
+    const queue = place < 0.75 ? "a" : place < 0.96 ? "b" : "c"
+    const known = knownOf(queue)
+    const tag = this.tag(known, inside)
+    const { aim } = operationOf(tag)
+    return Effect.map(this.fields(tag), (fields) => {
+      const aimed = aim?.(fields, known, this.chance) ?? {}
+      return { _tag: tag, queue, ...fields, ...aimed } as Simple
+    })
+  }
+
+  private tag(known: Known, inside: boolean): Tag {
+    const weights = tags.map((tag): number => {
+      const { alone, weight } = operationOf(tag)
+      return inside && alone === true ? 0 : weight(known)
+    })
+    let left = this.random.nextDoubleUnsafe() * weights.reduce((sum, weight) => sum + weight, 0)
+    return tags.find((_, index) => (left -= weights[index]!) < 0) ?? "advance"
+  }
+
+  /** Many at a time, because that costs little more than one. */
+  private fields(tag: Tag): Effect.Effect<{ readonly [key: string]: unknown }> {
+    const pool = this.pools.get(tag) ?? []
+    this.pools.set(tag, pool)
+    const found = pool.pop()
+    if (found !== undefined) return Effect.succeed({ ...found })
+    const seed = Math.floor(this.random.nextDoubleUnsafe() * 2 ** 31)
+    const arbitrary = Arbitrary.schema(Schema.Struct(operationOf(tag).fields) as unknown as Schema.Codec<object>)
+    return Effect.flatMap(Effect.orDie(Arbitrary.sampleEffect(arbitrary, { count: 50, size: 20, seed })), (drawn) => {
+      pool.push(...drawn)
+      return this.fields(tag)
+    })
+  }
 }
 
-const chance: ReadonlyArray<keyof typeof variants> = (Object.keys(weights) as Array<keyof typeof variants>)
-  .flatMap((name) => Array.from({ length: weights[name] }, () => name))
+/** A draw of this seed. */
+export const draw = (seed: number): Effect.Effect<Draw> =>
+  Effect.map(Random.withSeed(Random.Random, seed), (random) => new Draw(random))
 
-const simple: Arbitrary.Arbitrary<Simple> = Arbitrary.flatMap(
-  Arbitrary.schema(small(chance.length - 1)),
-  (place): Arbitrary.Arbitrary<Simple> => Arbitrary.schema<Schema.Codec<Simple>>(variants[chance[place]!])
-)
+// --- internal
 
-const together: Arbitrary.Arbitrary<Command> = Arbitrary.map(
-  Arbitrary.all({
-    commands: Arbitrary.array(simple, { minLength: 1, maxLength: 4 }),
-    commit: Arbitrary.schema(Schema.Boolean),
-    nested: Arbitrary.schema(Schema.Boolean)
-  }),
-  (fields) => ({ _tag: "together", ...fields })
-)
-
-const command: Arbitrary.Arbitrary<Command> = Arbitrary.flatMap(
-  Arbitrary.schema(small(19)),
-  (n): Arbitrary.Arbitrary<Command> => n === 19 ? together : simple
-)
-
-/** Sequences of operations. */
-export const sequence = (maxLength: number): Arbitrary.Arbitrary<ReadonlyArray<Command>> =>
-  Arbitrary.array(command, { minLength: 1, maxLength })
+const tags = Object.keys(alphabet) as ReadonlyArray<Tag>

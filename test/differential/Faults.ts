@@ -63,8 +63,8 @@ export const faults: { readonly [name: string]: Fault } = {
   },
   "a deadline starts anew": {
     file: "Suspending.ts",
-    find: "const until = fixed(call, run, deadlineOf(wait.step), () => Instants.after(now, timeout))",
-    put: `fixed(call, run, deadlineOf(wait.step), () => Instants.after(now, timeout))
+    find: "const until = fixed(call, run, deadlineOf(wait.step), () => isTold ? now : Instants.after(now, timeout))",
+    put: `fixed(call, run, deadlineOf(wait.step), () => isTold ? now : Instants.after(now, timeout))
   const until: number | undefined = Instants.after(now, timeout)`
   },
   "a rollback undoes nothing": {
@@ -86,6 +86,82 @@ export const faults: { readonly [name: string]: Fault } = {
     file: "Cancelling.ts",
     find: "  tables.deleteWaits(task.taskId)\n",
     put: ""
+  },
+  "the end of a task wakes nobody": { file: "Awaiting.ts", find: "woken.add(wait.runId)", put: "void 0" },
+  "the first failure is not enough": { file: "Awaiting.ts", find: "(failFast && failed) || ", put: "" },
+  "what is not to be claimed is claimed": {
+    file: "Claiming.ts",
+    find: "!except.includes(tasks.get(taskId)?.name ?? \"\")",
+    put: "tasks.has(taskId)"
+  },
+  "a paused queue is claimed from": { file: "Claiming.ts", find: "  if (paused) return []\n", put: "" },
+  "a lease is a millisecond short": {
+    file: "Claiming.ts",
+    find: "run.claimExpiresAt < claimExpiresAt",
+    put: "run.claimExpiresAt < claimExpiresAt - 1"
+  },
+  "a revised task becomes due anew": {
+    file: "Spawning.ts",
+    find: "keepDue ? run.availableAt ?? task.enqueueAt :",
+    put: ""
+  },
+  "a schedule moves on although it was changed": {
+    file: "Schedules.ts",
+    find: "found?.revision !== revision",
+    put: "found === undefined || revision < -1000"
+  },
+  "the load is counted wrongly": { file: "Reading.ts", find: "due: due.length,", put: "due: tables.due.size," },
+  "checkpoints come in reverse order": {
+    file: "Tables.ts",
+    find: "a.updatedAt - b.updatedAt || a.ordinal - b.ordinal",
+    put: "b.updatedAt - a.updatedAt || b.ordinal - a.ordinal"
+  },
+  "more tasks are deleted than asked": {
+    file: "Cleaning.ts",
+    find: "while (count < limit) {\n    const task",
+    put: "while (limit > 0) {\n    const task"
+  },
+  "more events are deleted than asked": {
+    file: "Cleaning.ts",
+    find: "while (count < limit) {\n    const event",
+    put: "while (limit > 0) {\n    const event"
+  },
+  "a run that is given back is still woken": {
+    file: "Claiming.ts",
+    find: "      availableAt,\n      wakeEvent: null,",
+    put: "      availableAt,"
+  },
+  "only the first overdue task is cancelled": {
+    file: "Claiming.ts",
+    find: "...deadlines.select(call.now, Infinity, () => true)",
+    put: "...deadlines.select(call.now, 1, () => true)"
+  },
+  "an event is emitted in every queue": {
+    file: "MemoryDriver.ts",
+    find: "      emit: answering(Emitting.emit),",
+    put: `      emit: answering((call: Call, request: Parameters<typeof Emitting.emit>[1]) => {
+          const prototype: object = Object.getPrototypeOf(call)
+          for (const { name, tables } of queues.values()) {
+            const other = Object.assign(Object.create(prototype), call, { queue: name, tables })
+            if (name !== call.queue) Emitting.emit(other, request)
+          }
+          return Emitting.emit(call, request)
+        }),`
+  },
+  "an ended workflow run goes on": {
+    file: "WorkflowRuns.ts",
+    find: "(found.status === \"completed\" || found.status === \"cancelled\")",
+    put: "found.status === \"completed\""
+  },
+  "a policy is forgotten": {
+    file: "Queues.ts",
+    find: "cleanupLimit: update.cleanupLimit ?? policy.cleanupLimit,",
+    put: "cleanupLimit: policy.cleanupLimit,"
+  },
+  "a dropped queue keeps its tasks": {
+    file: "MemoryDriver.ts",
+    find: "Result.succeed(queues.delete(queue))",
+    put: "Result.succeed(undefined)"
   }
 }
 

@@ -3,24 +3,14 @@
  */
 import type { Exit } from "effect"
 import { Cause, Exit as Exits } from "effect"
-import type { RunId, State, TaskId } from "../../src/core/Identifiers.ts"
+import type { TaskId } from "../../src/core/Identifiers.ts"
 import type { Dump } from "../../src/core/Invariants.ts"
-
-/** A run as commands mean it. */
-export interface KnownRun {
-  readonly name: string
-  readonly state: State
-  readonly token: string | null
-}
-
-export interface Known {
-  readonly tasks: ReadonlyArray<{ readonly name: string; readonly state: State }>
-  readonly runs: ReadonlyArray<KnownRun>
-}
 
 export class Names {
   private readonly names = new Map<string, string>()
   private readonly ids = new Map<string, string>()
+  /** When checkpoints were written. */
+  private readonly written = new Map<string, number>()
   private tasks = 0
 
   /** Names what is new in a dump, tasks in the order in which the answer of the operation tells of them. */
@@ -34,6 +24,9 @@ export class Names {
     }
     for (const run of dump.runs) {
       if (!this.names.has(run.runId)) this.put(run.runId, `${this.names.get(run.taskId)}.${run.attempt}`)
+    }
+    for (const { name, taskId, updatedAt } of dump.checkpoints) {
+      this.written.set(`${taskId}/${name}`, updatedAt.epochMilliseconds)
     }
   }
 
@@ -61,11 +54,21 @@ export class Names {
     )
   }
 
-  known(dump: Dump): Known {
-    const name = (id: TaskId | RunId) => this.names.get(id) ?? id
+  nameOf(id: string): string {
+    return this.names.get(id) ?? id
+  }
+
+  /** In the order of their canonical texts. */
+  sorted(all: ReadonlyArray<unknown>): ReadonlyArray<unknown> {
+    return all.toSorted((a, b) => (this.canonical(a) < this.canonical(b) ? -1 : 1))
+  }
+
+  /** A task's checkpoints by name, and whether they came in the order of writing, which is free within one instant. */
+  inOrder<A extends { readonly name: string }>(taskId: TaskId, checkpoints: ReadonlyArray<A>) {
+    const written = checkpoints.map(({ name }) => this.written.get(`${taskId}/${name}`) ?? Infinity)
     return {
-      tasks: dump.tasks.map((task) => ({ name: name(task.taskId), state: task.state })),
-      runs: dump.runs.map((run) => ({ name: name(run.runId), state: run.state, token: run.claimedBy }))
+      inOrder: written.every((at, place) => place === 0 || written[place - 1]! <= at),
+      checkpoints: checkpoints.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     }
   }
 
@@ -95,13 +98,15 @@ export const essence = (exit: Exit.Exit<unknown, unknown>): unknown => {
 
 const uuid = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 
+/** With keys in order, and without the revisions of schedules, which each store counts by itself. */
 const sorted = (value: unknown): unknown => {
   if (typeof value !== "object" || value === null) return value
   if (Array.isArray(value)) {
     const all = value.map(sorted)
     return isClaimed(all) ? all.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : all
   }
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([k, v]) => [k, sorted(v)]))
+  const entries = Object.entries(value).filter(([key]) => key !== "revision").sort(([a], [b]) => (a < b ? -1 : 1))
+  return Object.fromEntries(entries.map(([key, member]) => [key, sorted(member)]))
 }
 
 /** Whether these are claimed runs, whose order among equals is chance. */

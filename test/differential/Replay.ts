@@ -1,7 +1,10 @@
 /** The stores that are compared, and sequences of operations that once told them apart. */
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
+import { SqlClient } from "effect/sql/SqlClient"
 import { Driver } from "../../src/core/Driver.ts"
+import type { Violation } from "../../src/core/Invariants.ts"
 import * as MemoryDriver from "../../src/drivers/memory/MemoryDriver.ts"
+import * as DoctorSql from "../../src/drivers/postgres/DoctorSql.ts"
 import { TestStore } from "../../src/layers/testkit/TestStore.ts"
 import type { Command } from "./Command.ts"
 import * as Differential from "./Differential.ts"
@@ -15,10 +18,19 @@ export const memory: Effect.Effect<Subject> = inMemory("memory", MemoryDriver.ma
 
 /** The store that the layer of the test provides. */
 export const provided = (name: string) =>
-  Effect.map(Effect.all([Driver, TestStore]), ([driver, store]): Subject => ({ name, driver, ...store }))
+  Effect.gen(function*() {
+    const [driver, store] = yield* Effect.all([Driver, TestStore])
+    const sql = yield* Effect.serviceOption(SqlClient)
+    const subject: Subject = { name, driver, ...store }
+    return Option.isNone(sql) ? subject : {
+      ...subject,
+      doctor: (queue): ReturnType<NonNullable<Subject["doctor"]>> =>
+        sql.value.withoutTransforms().unsafe<Violation>(DoctorSql.statement(queue, 5))
+    } satisfies Subject
+  })
 
 /** Fails unless the provided store answers this sequence as memory does. A difference that was found prints a call of it. */
 export const replay = (commands: ReadonlyArray<Command>) =>
   Effect.gen(function*() {
-    yield* Differential.compare(yield* memory, yield* provided("the provided store"), commands)
+    yield* Differential.compareAll(yield* memory, yield* provided("the provided store"), commands)
   })

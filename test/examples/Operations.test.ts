@@ -1,14 +1,16 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Layer, Option } from "effect"
-import { Absurd } from "effect-absurd"
+import { ConfigProvider, Effect, Layer, Option } from "effect"
+import { Absurd, Hooks, Step, Worker } from "effect-absurd"
 import * as Fs from "node:fs"
 import * as Checkpoints from "../../examples/operations/checkpoints.ts"
 import * as Claiming from "../../examples/operations/claiming.ts"
+import * as Client from "../../examples/operations/client.ts"
 import * as Events from "../../examples/operations/events.ts"
 import * as Inspecting from "../../examples/operations/inspecting.ts"
 import * as Queues from "../../examples/operations/queues.ts"
 import * as Spawning from "../../examples/operations/spawning.ts"
 import * as WorkflowRuns from "../../examples/operations/workflowRuns.ts"
+import * as Working from "../../examples/operations/working.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 
 const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "utf8")
@@ -17,22 +19,23 @@ const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "
 const parts = read("../../docs/operations.md").split("\n## ").slice(1).map((part) => ({
   example: read(`../../docs/${/\]\((\.\.\/examples\/operations\/\w+\.ts)\)/.exec(part)?.[1]}`),
   operations: part.split("\n").filter((line) => line.startsWith("| `")).flatMap((line) =>
-    [...line.split("|")[1]!.matchAll(/`(\w+)`/g)].map((match) => match[1]!)
+    [...line.split("|")[1]!.matchAll(/`(?:(\w+)\.)?(\w+)`/g)].map((match) => [match[1] ?? "Absurd", match[2]!] as const)
   )
 }))
 
 describe("docs/operations.md", () => {
   it("has an example of each operation that it names", () => {
     const missing = parts.flatMap(({ example, operations }) =>
-      operations.filter((name) => !example.includes(`Absurd.${name}`))
+      operations.filter(([namespace, name]) => !example.includes(`${namespace}.${name}`))
     )
     assert.deepStrictEqual(missing, [])
   })
 
   it("names operations that there are", () => {
     const named = parts.flatMap(({ operations }) => operations)
-    assert.isAbove(named.length, 45)
-    assert.deepStrictEqual(named.filter((name) => !(name in Absurd)), [])
+    assert.isAbove(named.length, 55)
+    const namespaces: { readonly [name: string]: object } = { Absurd, Hooks, Step, Worker }
+    assert.deepStrictEqual(named.filter(([namespace, name]) => !(name in (namespaces[namespace] ?? {}))), [])
   })
 })
 
@@ -107,12 +110,46 @@ const suite = (name: string, subject: Layer.Layer<Absurd.Absurd, unknown>) =>
 
     it.effect("spawning", () =>
       Effect.gen(function*() {
-        const { again, emails, found, limited, order, retried } = yield* Spawning.example
+        const { again, emails, found, limited, order, replaced, retried } = yield* Spawning.example
         assert.deepStrictEqual(again, { ...order, created: false })
         assert.isTrue([...emails, retried, limited].every((task) => task.created))
         assert.deepStrictEqual(found, Option.some(order.taskId))
+        assert.deepInclude(replaced, { created: false, replaced: true })
       }))
   })
+
+/** A client and a queue of its own, so that nobody else's tasks come between. */
+const own = (
+  name: string,
+  subject: Layer.Layer<Absurd.Absurd, unknown>,
+  environment: { readonly [name: string]: string }
+) =>
+  describe(name, () => {
+    const configured = Layer.provide(subject, ConfigProvider.layer(ConfigProvider.fromUnknown(environment)))
+
+    it.live("the client", () =>
+      Effect.gen(function*() {
+        const { queues, run, taskId } = yield* Client.example
+        assert.deepStrictEqual([run.taskId, run.queue as string], [taskId, "emails"])
+        assert.deepStrictEqual(queues, ["emails"])
+      }).pipe(Effect.provide(configured)))
+
+    it.live("working", () =>
+      Effect.gen(function*() {
+        yield* Absurd.createQueue("emails")
+        const { result, results, unknown } = yield* Working.example
+        assert.sameDeepMembers([...results], [{ _tag: "Completed" }, { _tag: "Deferred" }])
+        assert.deepStrictEqual(result, { file: "a.csv", tenant: "acme" })
+        assert.deepStrictEqual(unknown.map(({ runs, task }) => [task, runs]), [["of-another-program", 1]])
+      }).pipe(Effect.provide(configured)))
+  })
+
+own("a client in memory", Client.Tests, {})
+own("a client by the environment", Layer.provide(Client.Client, TestPostgres.layer()), {
+  ABSURD_DEFAULT_QUEUE: "emails",
+  ABSURD_WORKER_ID: "mailer-1"
+})
+own("a client by names of its own", Layer.provide(Client.Named, TestPostgres.layer()), { MAIL_QUEUE: "emails" })
 
 suite("the examples in memory", Absurd.layerMemory)
 suite("the examples on PostgreSQL", Layer.provide(Absurd.layer, TestPostgres.layer()))

@@ -1,6 +1,7 @@
 /** The store in memory behind a connection that a test can break, request by request. */
 import { Effect, Layer } from "effect"
-import { Absurd, Driver, Errors, MemoryDriver } from "effect-absurd"
+import { Absurd, Driver, Errors } from "effect-absurd"
+import * as CheckedMemory from "../support/CheckedMemory.ts"
 import * as TestTime from "../support/TestTime.ts"
 
 /**
@@ -58,6 +59,10 @@ export const wrap = (driver: Driver.Driver["Service"], faults: Faults): Driver.D
     release: through("release", driver.release),
     suspend: through("suspend", driver.suspend),
     spawn: through("spawn", driver.spawn),
+    emit: through("emit", driver.emit),
+    readEvents: through("readEvents", driver.readEvents),
+    findTask: through("findTask", driver.findTask),
+    listWaits: through("listWaits", driver.listWaits),
     extend,
     heartbeats: Effect.succeed({ extend }),
     listQueues: through("listQueues", () => driver.listQueues)(),
@@ -72,7 +77,7 @@ export const make = () => {
   const client = Absurd.layerDriver().pipe(
     Layer.provide(
       Layer.effect(Driver.Driver, Effect.map(Driver.Driver, (driver) => wrap(driver, faults))).pipe(
-        Layer.provide(MemoryDriver.layer)
+        Layer.provide(CheckedMemory.layer)
       )
     )
   )

@@ -88,17 +88,25 @@ layer(Interop.layer, { concurrent: false })("a task spawned by us", (it) => {
       assert.deepInclude(failure, { name: "TypeError", message: "no such thing" })
     }))
 
-  it.effect("with a Schedule is retried by the standard strategy, for the SDK cannot evaluate the Schedule", () =>
-    Effect.gen(function*() {
-      const { queue, sdk } = yield* setup
-      const Scheduled = Task.make("scheduled", { queue, params: {}, retry: Schedule.spaced("1 hour") })
-      yield* Scheduled.spawn({})
-      const [claimed] = yield* Effect.promise(() => sdk.claimTasks())
-      assert.deepInclude(claimed, {
-        retry_strategy: { kind: "exponential", base_seconds: 1, factor: 2, max_seconds: 3600 },
-        max_attempts: 20
-      })
-    }))
+  for (
+    const [what, retry, stored] of [
+      ["as the Schedule says, where a strategy can", Schedule.spaced("1 hour"), { kind: "fixed", base_seconds: 3600 }],
+      [
+        "by the standard strategy, where none can say what the Schedule says",
+        Schedule.fibonacci("1 second"),
+        { kind: "exponential", base_seconds: 1, factor: 2, max_seconds: 3600 }
+      ]
+    ] as const
+  ) {
+    it.effect(`with a Schedule is retried ${what}`, () =>
+      Effect.gen(function*() {
+        const { queue, sdk } = yield* setup
+        const Scheduled = Task.make("scheduled", { queue, params: {}, retry })
+        yield* Scheduled.spawn({})
+        const [claimed] = yield* Effect.promise(() => sdk.claimTasks())
+        assert.deepInclude(claimed, { retry_strategy: stored, max_attempts: 20 })
+      }))
+  }
 
   it.effect("whose result does not fit our schema is a DecodeError for the waiter", () =>
     Effect.gen(function*() {

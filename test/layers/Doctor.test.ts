@@ -1,6 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer } from "effect"
-import { Absurd, Doctor } from "effect-absurd"
+import { Absurd, Doctor, Invariants } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import * as PostgresDriver from "../../src/drivers/postgres/PostgresDriver.ts"
 import * as Fixture from "../conformance/Fixture.ts"
@@ -20,6 +20,7 @@ const busy = Effect.gen(function*() {
   yield* q.complete(yield* q.start(), { n: 1 })
   yield* q.fail(yield* q.start(), Retries.never)
   yield* q.fail(yield* q.start({ maxAttempts: 3 }), Retries.after(Fixture.seconds(900)))
+  yield* q.fail(yield* q.start({ maxAttempts: null }), Retries.after(Fixture.seconds(900)))
   const cancelled = yield* q.start()
   yield* q.driver.cancelTask({ queue: q.queue, taskId: cancelled.taskId })
   const waiting = yield* q.start()
@@ -35,6 +36,7 @@ const busy = Effect.gen(function*() {
 const t = (queue: string) => `absurd."t_${queue}"`
 const r = (queue: string) => `absurd."r_${queue}"`
 const c = (queue: string) => `absurd."c_${queue}"`
+const e = (queue: string) => `absurd."e_${queue}"`
 const w = (queue: string) => `absurd."w_${queue}"`
 
 const harm: { readonly [id: string]: (queue: string) => string } = {
@@ -44,17 +46,22 @@ const harm: { readonly [id: string]: (queue: string) => string } = {
   S5: (q) => `update ${t(q)} set cancelled_at = null where state = 'cancelled'`,
   S7: (q) => `update ${t(q)} set attempts = 9 where state = 'completed'`,
   S8: (q) =>
-    `update ${t(q)} set last_attempt_run = (select run_id from ${r(q)} where state = 'failed' and task_id in
-    (select task_id from ${r(q)} where attempt = 2)) where task_id in (select task_id from ${r(q)} where attempt = 2)`,
+    `update ${t(q)} t set last_attempt_run = (select run_id from ${
+      r(q)
+    } r where state = 'failed' and r.task_id = t.task_id)
+    where max_attempts = 3`,
   S10: (q) => `update ${t(q)} set completed_payload = '2' where state = 'completed'`,
   S11: (q) => `update ${r(q)} set failure_reason = null where state = 'failed'`,
+  S13: (q) => `update ${r(q)} set claimed_by = 'w' where state = 'sleeping' and wake_event is not null`,
   S17: (q) => `update ${r(q)} set claim_expires_at = null where state = 'running'`,
+  S26: (q) => `update ${c(q)} set owner_run_id = (select run_id from ${r(q)} where state = 'completed')`,
   S28: (q) => `delete from ${w(q)}`,
   S29: (q) => `update ${r(q)} set state = 'pending' where run_id in (select run_id from ${w(q)})`,
-  S31: (q) => `update ${w(q)} set event_name = 'emitted' where timeout_at is null`,
+  S31: (q) => `update ${w(q)} set event_name = 'emitted' where timeout_at is not null`,
   S33: (q) =>
     `insert into ${c(q)} (task_id, checkpoint_name, state) select task_id, '$timeout:step', 'true' from ${c(q)}
     where checkpoint_name = 'step'`,
+  S34: (q) => `update ${r(q)} set available_at = available_at + interval '1 ms' where wake_event = 'later'`,
   S37: (q) =>
     `do $harm$ declare v record;\nbegin
       for v in select conname from pg_constraint where conrelid = '${t(q)}'::regclass and contype = 'u' loop
@@ -62,8 +69,33 @@ const harm: { readonly [id: string]: (queue: string) => string } = {
       for v in select indexrelid::regclass::text as name from pg_index
         where indrelid = '${t(q)}'::regclass and indisunique and not indisprimary loop
         execute 'drop index ' || v.name;\nend loop;\nend $harm$; update ${t(q)} set idempotency_key = 'k'`,
-  S50: (q) => `delete from ${t(q)} where state = 'completed'`
+  S49: (q) => `delete from ${e(q)} where event_name = 'never'`,
+  S50: (q) => `delete from ${t(q)} where state = 'completed'`,
+  S55: (q) =>
+    `do $harm$ begin\nexecute format('alter index %s rename to %I', (
+      select indexrelid::regclass from pg_index where indrelid = '${t(q)}'::regclass and indisprimary), 't_${q}x');
+      \nend $harm$; insert into absurd.queues (queue_name) values ('${q}x')`
 }
+
+/** Further ways to break what has been broken once above. */
+const more: ReadonlyArray<readonly [id: string, what: string, statement: (queue: string) => string]> = [
+  ["S4", "a completed run without an end", (q) => `update ${r(q)} set completed_at = null where state = 'completed'`],
+  [
+    "S4",
+    "a task that was never started, whose run was",
+    (q) => `update ${t(q)} set first_started_at = null where state = 'running'`
+  ],
+  ["S17", "a running run without a start", (q) => `update ${r(q)} set started_at = null where state = 'running'`],
+  ["S29", "a run that names another event", (q) => `update ${r(q)} set wake_event = 'x' where wake_event = 'never'`],
+  ["S31", "a wait without a deadline", (q) => `update ${w(q)} set event_name = 'emitted' where timeout_at is null`],
+  [
+    "S34",
+    "a deadline that is not fixed",
+    (q) =>
+      `update ${r(q)} set wake_event = null where wake_event = 'later'; delete from ${c(q)}
+      where checkpoint_name = '$deadline:w'`
+  ]
+]
 
 layer(TestLive, { concurrent: false })("Doctor", (it) => {
   it.effect("finds nothing in a sound queue", () =>
@@ -72,10 +104,14 @@ layer(TestLive, { concurrent: false })("Doctor", (it) => {
       assert.deepStrictEqual(yield* Doctor.check({ queue }), [])
     }))
 
-  it("has a test for everything that it looks for", () => assert.deepStrictEqual(Object.keys(harm), [...Doctor.ids]))
+  it("has a test for everything that it looks for", () => {
+    assert.deepStrictEqual(Object.keys(harm), [...Doctor.ids])
+    assert.deepStrictEqual(Object.keys(harm), [...Invariants.idsOf("doctor")])
+  })
 
-  for (const [id, statement] of Object.entries(harm)) {
-    it.effect(`finds what breaks ${id}`, () =>
+  const all = [...Object.entries(harm).map(([id, statement]) => [id, `what breaks ${id}`, statement] as const), ...more]
+  for (const [id, what, statement] of all) {
+    it.effect(`finds ${what}`, () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const { queue } = yield* busy

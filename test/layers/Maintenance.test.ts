@@ -1,7 +1,8 @@
-import { assert, describe, layer } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Layer, Schedule } from "effect"
-import { Absurd, Maintenance } from "effect-absurd"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber, Layer, Logger, Schedule } from "effect"
+import { Absurd, Errors, Maintenance, MemoryDriver } from "effect-absurd"
 import { SqlClient } from "effect/sql"
+import { Driver } from "../../src/core/Driver.ts"
 import * as Fixture from "../conformance/Fixture.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
@@ -77,6 +78,91 @@ layer(Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory))("Maintenance as 
       yield* Absurd.emitEvent("event0", null, { queue })
       yield* advance("1 day")
       assert.isTrue(yield* isThere)
+    }))
+})
+
+/** A store in memory with operations of its own in front. */
+const layerWithDriver = (change: (driver: Driver["Service"]) => Partial<Driver["Service"]>) =>
+  Absurd.layerDriver().pipe(
+    Layer.provide(Layer.effect(Driver, Effect.map(Driver, (driver) => Driver.of({ ...driver, ...change(driver) })))),
+    Layer.provide(MemoryDriver.layer)
+  )
+
+const unavailable = new Errors.DriverError({
+  operation: "test",
+  reason: new Errors.Unavailable({ cause: new Error("as planned") })
+})
+
+describe("Maintenance of a queue of which something fails", () => {
+  const failing = (operation: "ensurePartitions" | "cleanupAll" | "listDetachCandidates" | "detachPartition") =>
+    it.effect(`does the rest of it and of the others when ${operation} fails`, () =>
+      Effect.gen(function*() {
+        const [done, warnings]: [Array<string>, Array<unknown>] = [[], []]
+        const note = <A>(operation: string, queue: unknown, value: A) =>
+          Effect.suspend(() => {
+            done.push(`${operation} ${queue}`)
+            return operation.startsWith(failed) && queue === "broken" ? Effect.fail(unavailable) : Effect.succeed(value)
+          })
+        const failed: string = operation
+        const partition = (queue: unknown, name: string) => ({ queue: String(queue), parent: "p", partition: name })
+        const subject = layerWithDriver(() => ({
+          listQueues: Effect.succeed(["broken", "whole"]),
+          ensurePartitions: (queue) => note("ensurePartitions", queue, undefined),
+          cleanupAll: (queue) => note("cleanupAll", queue, []),
+          listDetachCandidates: (queue) =>
+            note("listDetachCandidates", queue, [partition(queue, "one"), partition(queue, "two")]),
+          detachPartition: ({ queue, partition }) => note(`detachPartition ${partition}`, queue, true)
+        }))
+        const { detached } = yield* Maintenance.runOnce().pipe(
+          Effect.provide(subject),
+          Effect.provide(Logger.layer([Logger.make(({ message }) => warnings.push(message))]))
+        )
+        const parts = [
+          "ensurePartitions",
+          "cleanupAll",
+          "listDetachCandidates",
+          ...(operation === "listDetachCandidates" ? [] : ["detachPartition one", "detachPartition two"])
+        ]
+        const all = [
+          "ensurePartitions",
+          "cleanupAll",
+          "listDetachCandidates",
+          "detachPartition one",
+          "detachPartition two"
+        ]
+        assert.deepStrictEqual(done, [
+          ...parts.map((part) => `${part} broken`),
+          ...all.map((part) => `${part} whole`)
+        ])
+        assert.lengthOf(detached.filter(({ queue }) => queue === "whole"), 2)
+        assert.lengthOf(warnings, operation === "detachPartition" ? 2 : 1)
+        assert.include(String(warnings), `"broken"`)
+      }))
+
+  failing("ensurePartitions")
+  failing("cleanupAll")
+  failing("listDetachCandidates")
+  failing("detachPartition")
+
+  it.effect("ends, and lets the others have their turn, where things end as fast as they are deleted", () =>
+    Effect.gen(function*() {
+      const order: Array<string> = []
+      let left = 250
+      const subject = layerWithDriver(() => ({
+        listQueues: Effect.succeed(["busy", "large", "small"]),
+        cleanupAll: (queue) =>
+          Effect.sync(() => {
+            order.push(String(queue))
+            const tasks = queue === "busy" ? 1 : queue === "large" ? Number(left-- > 0) : 0
+            return [{ queue: String(queue), tasks, events: 0 }]
+          })
+      }))
+      const { tasks } = yield* Maintenance.runOnce().pipe(Effect.provide(subject))
+      assert.strictEqual(tasks, 10_000 + 250)
+      assert.strictEqual(order.indexOf("large"), 100)
+      assert.strictEqual(order.indexOf("small"), 200)
+      assert.strictEqual(order.filter((queue) => queue === "large").length, 251)
+      assert.isBelow(order.lastIndexOf("large"), 601)
     }))
 })
 

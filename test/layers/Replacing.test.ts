@@ -1,6 +1,6 @@
 import { assert, layer as tests } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
-import { Absurd, Task } from "effect-absurd"
+import { Absurd, Hooks, Task } from "effect-absurd"
 import * as Fixture from "../conformance/Fixture.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
@@ -34,6 +34,32 @@ const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime.TestT
         // Started: the key belongs to what it was started with.
         assert.deepInclude(yield* index(3), { taskId: first.taskId, created: false, replaced: false })
         assert.deepInclude(yield* Effect.flip(index(4)), { _tag: "IdempotencyConflict", differs: "params" })
+      }))
+
+    it.effect("by its definition a task is replaced through the hooks of the program, with the trace it belongs to", () =>
+      Effect.gen(function*() {
+        const queue = yield* makeQueue
+        const Index = Task.make("index", {
+          queue,
+          params: { page: Schema.String, version: Schema.FiniteFromString },
+          idempotencyKey: ({ page }) => page
+        })
+        const tenant = Hooks.layerSpawn(({ tasks }, next) =>
+          next(tasks.map((task) => ({ ...task, headers: { ...task.headers, tenant: "acme" } })))
+        )
+        const first = yield* Index.replace({ page: "1", version: 1 })
+        const second = yield* Index.replace({ page: "1", version: 2 }).pipe(
+          Effect.withSpan("caller"),
+          Effect.provide(tenant)
+        )
+        assert.deepStrictEqual([first.replaced, second.replaced, second.created], [false, true, false])
+        assert.strictEqual(second.taskId, first.taskId)
+        const [run] = yield* Absurd.claimTask({ queue })
+        assert.deepStrictEqual(run?.params, { page: "1", version: "2" })
+        assert.strictEqual(run?.headers["tenant"], "acme")
+        assert.isString(run?.headers["traceparent"])
+        const Keyless = Task.make("keyless", { queue, params: {} })
+        assert.deepInclude(yield* Effect.flip(Keyless.replace({})), { _tag: "InvalidInput", field: "idempotencyKey" })
       }))
 
     it.effect("calls at the same time make one task", () =>

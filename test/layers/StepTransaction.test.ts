@@ -3,6 +3,7 @@ import { Effect, Layer, Schema } from "effect"
 import { Absurd, RetryStrategy, Step, Task, Worker } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import * as StepTransactionSuite from "../conformance/StepTransactionSuite.ts"
+import * as CheckedMemory from "../support/CheckedMemory.ts"
 import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
@@ -14,7 +15,7 @@ suite(
   Layer.mergeAll(Absurd.layer, TestTime.layerSql).pipe(Layer.provide(TestPostgres.layer({ maxConnections: 1 })))
 )
 
-suite("transactions of steps in memory", Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory))
+suite("transactions of steps in memory", Layer.mergeAll(CheckedMemory.layerAbsurd, TestTime.layerMemory))
 
 suite(
   "transactions of steps on the embedded store",

@@ -3,6 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Redacted, Schema } from "effect"
 import { Absurd, Step, Task, Worker } from "effect-absurd"
+import { SqlClient } from "effect/sql"
 
 export const ThreeSteps = Task.make("three-steps", {
   queue: "load",
@@ -11,9 +12,13 @@ export const ThreeSteps = Task.make("three-steps", {
 })
 
 const ThreeStepsLive = ThreeSteps.toLayer(Effect.fn(function*({ n }) {
-  const first = yield* Step.run("first", Effect.succeed(n + 1))
-  const second = yield* Step.run("second", Effect.succeed(first + 1))
-  return yield* Step.run("third", Effect.succeed(second + 1))
+  const sql = yield* SqlClient.SqlClient
+  // The ledger is told of every time that a body runs.
+  const step = (name: string, value: number) =>
+    Step.run(name, Effect.orDie(Effect.as(sql`INSERT INTO public.bodies VALUES (${String(n)}, ${name})`, value)))
+  const first = yield* step("first", n + 1)
+  const second = yield* step("second", first + 1)
+  return yield* step("third", second + 1)
 }))
 
 const url = process.argv[2]

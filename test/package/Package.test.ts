@@ -70,8 +70,8 @@ beforeAll(async () => {
 afterAll(() => rm(scratch, { recursive: true, force: true }))
 
 describe("the package", () => {
-  it("holds the sources, what is built of them, and the documents", () => {
-    const others = files.filter((path) => !/^(?:src|dist|docs)\//.test(path))
+  it("holds the sources, what is built of them, the documents, and the examples they link to", () => {
+    const others = files.filter((path) => !/^(?:src|dist|docs|examples)\//.test(path))
     assert.deepStrictEqual([...others].sort(), ["CHANGELOG.md", "LICENSE", "README.md", "package.json"])
     const sources = files.filter((path) => path.startsWith("src/") && path.endsWith(".ts"))
     assert.include(sources, "src/index.ts")

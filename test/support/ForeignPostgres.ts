@@ -26,6 +26,12 @@ export const prepare = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql.unsafe(Installation.script).unprepared
   yield* sql.unsafe("DROP SCHEMA absurd_effect CASCADE").unprepared
+  // Another installation does not know the kernel.
+  yield* sql.unsafe(
+    `DO $do$ BEGIN
+      EXECUTE replace(pg_get_functiondef('absurd.drop_queue(text)'::regprocedure), 'perform absurd_effect.', '-- ');
+    END $do$`
+  ).unprepared
   yield* sql.unsafe(
     "CREATE OR REPLACE FUNCTION absurd.get_schema_version() RETURNS text LANGUAGE sql AS $$ SELECT '0.4.0'::text $$"
   ).unprepared

@@ -32,8 +32,8 @@ export interface Location {
 
 export interface Server {
   readonly location: Location
-  /** The process id of the server itself (the postmaster). */
-  readonly pid: number
+  /** Kills the server (the postmaster) with SIGKILL, and returns once it answers again: it is started anew by itself. */
+  readonly crash: () => Promise<void>
   /** Stops the server and removes its folder. */
   readonly stop: () => Promise<void>
 }
@@ -100,15 +100,20 @@ const freePort = (): Promise<number> =>
     })
   })
 
-// The shell outlives us: when our end of its standard input closes, whatever the reason, it stops the server.
+// The shell outlives us: when our end of its standard input closes, whatever the reason, it stops the server. A server that
+// was killed it starts anew, until the processes that the old one left behind have gone and the new one can.
 const guard = `
 exec 3<&0
-"$@" </dev/null >>"$FOLDER/server.log" 2>&1 &
-server=$!
-( read -r _ <&3; kill -INT $server 2>/dev/null ) &
+pid="$FOLDER/data/postmaster.pid"
+( read -r _ <&3; : >"$FOLDER/stop"; while :; do kill -INT $(head -n 1 "$pid"); sleep 0.2; done ) >/dev/null 2>&1 &
 reader=$!
-wait $server
-kill $reader 2>/dev/null
+killed=
+until [ -e "$FOLDER/stop" ]; do
+  "$@" </dev/null 3<&- >>"$FOLDER/server.log" 2>&1
+  [ $? -eq 137 ] && killed=yes
+  [ -n "$killed" ] || break
+done
+kill $reader
 rm -rf "$FOLDER"
 `
 
@@ -162,8 +167,12 @@ const launch = async (
     await stop()
     throw new Error(`PostgreSQL did not start:\n${log}`, { cause })
   })
-  const pidFile = await Fs.readFile(Path.join(folder, "data", "postmaster.pid"), "utf8")
-  return { location, pid: Number(pidFile.split("\n")[0]), stop }
+  const crash = async () => {
+    const [pid] = (await Fs.readFile(Path.join(folder, "data", "postmaster.pid"), "utf8")).split("\n")
+    process.kill(Number(pid), "SIGKILL")
+    await ready(child, location)
+  }
+  return { location, crash, stop }
 }
 
 const ready = async (child: ChildProcess, location: Location): Promise<void> => {

@@ -7,6 +7,7 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
+import * as FakeNow from "../../src/drivers/postgres/FakeNow.ts"
 
 /** When every test begins: a Monday, far from the epoch and from the ends of time. */
 export const start: DateTime.Utc = DateTime.makeUnsafe("2026-01-05T00:00:00Z")
@@ -35,8 +36,7 @@ export const layerSql: Layer.Layer<TestTime, never, SqlClient.SqlClient> = Layer
   TestTime,
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const set = (instant: DateTime.DateTime) =>
-      Effect.orDie(sql`select set_config('absurd.fake_now', ${DateTime.formatIso(instant)}, false)`)
+    const set = (instant: DateTime.DateTime) => Effect.orDie(FakeNow.set(sql, instant))
     yield* set(start)
     yield* TestClock.setTime(start.epochMilliseconds)
     return TestTime.of({

@@ -41,17 +41,11 @@ export const cancelRun = (
   return Result.succeed({ cancelled, state: run.state })
 }
 
-/** Cancels a task that has not ended, with the one run that has not. @since 0.1.0 */
-export const cancel = (call: Call, task: Task): void => {
-  const { now, tables } = call
-  const run = tables.runs.get(task.lastAttemptRun)
-  if (run !== undefined && !isTerminal(run.state)) {
-    tables.runs.set(run.runId, { ...run, state: "cancelled", claimedBy: null, claimExpiresAt: null })
-  }
-  tables.deleteWaits(task.taskId)
-  tables.tasks.set(task.taskId, { ...task, state: "cancelled", cancelledAt: now, endedAt: now })
-  call.signalEnd(task.taskId)
-  Awaiting.wake(call, task.taskId)
+/** Cancels tasks that have not ended, each with the one run that has not. @since 0.1.0 */
+export const cancel = (call: Call, ...tasks: ReadonlyArray<Task>): void => {
+  for (const task of tasks) end(call, task)
+  // Only then, so that none of them is woken by another.
+  for (const { taskId } of tasks) Awaiting.wake(call, taskId)
 }
 
 /** @since 0.1.0 */
@@ -77,6 +71,17 @@ export const retryTask = (
 }
 
 // --- internal
+
+const end = (call: Call, task: Task): void => {
+  const { now, tables } = call
+  const run = tables.runs.get(task.lastAttemptRun)
+  if (run !== undefined && !isTerminal(run.state)) {
+    tables.runs.set(run.runId, { ...run, state: "cancelled", claimedBy: null, claimExpiresAt: null })
+  }
+  tables.deleteWaits(task.taskId)
+  tables.tasks.set(task.taskId, { ...task, state: "cancelled", cancelledAt: now, endedAt: now })
+  call.signalEnd(task.taskId)
+}
 
 const revive = (call: Call, task: Task, maxAttempts: number): Result.Result<Spawned, InvalidInput> => {
   if (maxAttempts <= task.attempts) {

@@ -91,6 +91,15 @@ export const setCheckpoints = (
     return { outcome: "applied", existing: existing === undefined ? undefined : Json.copy(existing) }
   })
 
+/** @since 0.1.0 */
+export const forgiveAttempts = ({ tables }: Call): void => {
+  for (const { taskId } of tables.leases.select(Infinity, Infinity, () => true)) {
+    const task = tables.tasks.get(taskId)
+    if (task === undefined || task.maxAttempts === null) continue
+    tables.tasks.set(taskId, { ...task, maxAttempts: task.maxAttempts + 1 })
+  }
+}
+
 // --- internal
 
 const refused = (call: Call, run: Run | undefined): Outcome =>
@@ -103,11 +112,11 @@ const extendTo = (call: Call, run: Run, claimExpiresAt: number) => {
   }
 }
 
-// All of them, so that no overdue task is started below. Each is met once.
+// All of them, so that no overdue task is started below.
 const cancelOverdue = (call: Call) => {
   const { deadlines } = call.tables
-  for (let task = deadlines.first(call.now); task !== undefined; task = deadlines.first(call.now)) {
-    Cancelling.cancel(call, task)
+  if (deadlines.first(call.now) !== undefined) {
+    Cancelling.cancel(call, ...deadlines.select(call.now, Infinity, () => true))
   }
 }
 

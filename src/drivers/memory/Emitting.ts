@@ -41,6 +41,12 @@ export const readEvent = (call: Call, { event }: { readonly event: EventName }):
   return found === undefined ? undefined : Rows.event(found)
 }
 
+/** @since 0.1.0 */
+export const readEvents = (
+  call: Call,
+  { events }: { readonly events: ReadonlyArray<EventName> }
+): ReadonlyArray<StoredEvent> => [...new Set(events)].flatMap((event) => readEvent(call, { event }) ?? [])
+
 // --- internal
 
 const waitsFor = (call: Call, event: string): ReadonlyArray<Wait> =>

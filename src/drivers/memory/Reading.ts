@@ -29,6 +29,21 @@ export const load = ({ now, tables }: Call, paused: boolean): QueueLoad => {
   }
 }
 
+/**
+ * The first instant after now at which a run becomes due, a lease ends or a policy cancels a task; null for never. In whole
+ * milliseconds: what becomes due within one is due at its end.
+ *
+ * @since 0.1.0
+ */
+export const nextDue = ({ now, tables }: Call): number | null => {
+  const next = Math.min(
+    tables.due.firstAfter(now) ?? Infinity,
+    tables.leases.firstAfter(now) ?? Infinity,
+    tables.deadlines.firstAfter(now) ?? Infinity
+  )
+  return next === Infinity ? null : Math.ceil(next)
+}
+
 /** @since 0.1.0 */
 export const results = (
   { tables }: Call,

@@ -36,6 +36,8 @@ export const suspend = (call: Call, request: typeof Suspend.Type): Result.Result
     looks.push(look)
   }
   const suspended = looks.every(({ state }) => state._tag === "Waiting")
+  // The next wait for this event is another one.
+  if (looks.some(({ told }) => told === true)) tables.runs.set(run.runId, { ...run, wakeEvent: null })
   if (suspended) sleep(call, run, request.waits, looks)
   return Result.succeed({ outcome: "applied", suspended, waits: looks.map(({ state }) => state) })
 }
@@ -48,6 +50,8 @@ interface Look {
   readonly state: WaitState
   /** When the wait is over by itself; null for never. */
   readonly until: number | null
+  /** Whether this is the timeout that woke the run. */
+  readonly told?: boolean
 }
 
 const waiting: WaitState = { _tag: "Waiting" }
@@ -100,10 +104,12 @@ const lookAtEvent = (call: Call, run: Run, wait: Of<"Event">): Look | undefined 
   }
   const { timeout } = wait
   if (timeout === null) return { state: waiting, until: null }
-  const until = fixed(call, run, deadlineOf(wait.step), () => Instants.after(now, timeout))
+  // Workers in other languages fix no deadline: of theirs, the run tells that it has passed.
+  const isTold = run.wakeEvent === wait.event
+  const until = fixed(call, run, deadlineOf(wait.step), () => isTold ? now : Instants.after(now, timeout))
   if (until === undefined || until > now) return until === undefined ? undefined : { state: waiting, until }
   tables.writeCheckpoint(run, timeoutOf(wait.step), true, now)
-  return over({ _tag: "TimedOut" })
+  return { ...over({ _tag: "TimedOut" }), told: isTold }
 }
 
 /** The instant that a checkpoint holds, which is written when it does not exist yet; undefined when it holds no instant. */

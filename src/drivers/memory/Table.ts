@@ -239,6 +239,19 @@ export class Ordered<K extends string, R extends object> implements Index<K, R> 
   }
 
   /**
+   * The first instant after `limit`, or undefined when there is none. Costs nothing while no row has an earlier one, else
+   * one look at each entry.
+   */
+  firstAfter(limit: number): number | undefined {
+    if (this.first(limit) === undefined) return this.heap[0]?.at
+    let next: number | undefined
+    for (const entry of this.heap) {
+      if (entry.at > limit && (next === undefined || entry.at < next) && this.counts(entry)) next = entry.at
+    }
+    return next
+  }
+
+  /**
    * The first `count` rows that are accepted, whose instants are at most `limit`. Costs the logarithm for each row that is
    * looked at.
    */

@@ -6,16 +6,59 @@
 import { Effect } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 
-/** What is missing or too old, in words; nothing when the schema can be used. Reads only. */
-export const problems: Effect.Effect<ReadonlyArray<string>, SqlError.SqlError, SqlClient.SqlClient> = Effect.gen(
-  function*() {
+/** Why a schema cannot be used, and what to do about it. */
+export interface Refusal {
+  readonly problem: string
+  readonly remedy: string
+}
+
+/** The newest version that this library is tested with. */
+export const newest = "0.4.0"
+
+/**
+ * What is missing or of a version that is not known, in words; undefined when the schema can be used. Besides the versions
+ * that this library is tested with, it takes those in `accepted`. Reads only.
+ */
+export const refusal = (
+  accepted: ReadonlyArray<string>
+): Effect.Effect<Refusal | undefined, SqlError.SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const missing = yield* sql.unsafe<{ readonly problem: string }>(missingParts)
-    if (missing.length > 0) return missing.map((row) => row.problem)
-    const versions = yield* sql<{ readonly version: string }>`select absurd.get_schema_version() as version`
-    return versions.flatMap(({ version }) => isOlder(version) ? [`its version is ${version}`] : [])
-  }
-)
+    if (missing.length > 0) return { problem: missing.map((row) => row.problem).join("; "), remedy: update }
+    const [found] = yield* sql<{ readonly version: string | null }>`select absurd.get_schema_version() as version`
+    const version = found?.version ?? null
+    if (version !== null && [...known, ...accepted].includes(version)) return undefined
+    return {
+      problem: version === null
+        ? "it does not say its version"
+        : `its version is ${version === "" ? "empty" : version}`,
+      remedy: version !== null && isOlder(version) ? update : `${acceptable}, name it in Installation.AcceptedVersions`
+    }
+  })
+
+/**
+ * The same as statements of PL/pgSQL that raise, for {@link declarations}. A version is accepted when the session's setting
+ * `absurd_effect.accepted_version` names it.
+ */
+export const guard = (): string => `
+  select string_agg(m.problem, '; ') into v_problem from (${missingParts}) as m;
+  if v_problem is not null then
+    raise exception 'effect-absurd: the schema absurd is not ours and cannot be used: %', v_problem
+      using hint = '${update}.';
+  end if;
+  execute 'select absurd.get_schema_version()' into v_version;
+  if (v_version = any (array[${known.map((version) => `'${version}'`).join(", ")}])
+    or v_version = nullif(current_setting('absurd_effect.accepted_version', true), '')) is not true
+  then
+    raise exception 'effect-absurd: the schema absurd is not ours and its version, %, is not known',
+      coalesce('"' || v_version || '"', 'null')
+      using hint = '${acceptable.replaceAll("'", "''")}, name it before: SET absurd_effect.accepted_version = ''...''.';
+  end if;
+`
+
+/** What {@link guard} declares. */
+export const declarations = "  v_problem text;\n  v_version text;\n"
 
 // --- internal
 
@@ -73,8 +116,16 @@ const missingParts = `
   order by problem
   limit 10`
 
-// Versions that are no numbers are those of a development state, which is newer.
+// What the tests install, under either spelling, and what a development state calls itself. Our own is there when only
+// the schema absurd_effect was removed.
+const known = ["main", newest, `v${newest}`, "effect-absurd 1"]
+
 const isOlder = (version: string): boolean => {
   const numbers = /^v?([0-9]+)\.([0-9]+)/.exec(version)
   return numbers !== null && Number(numbers[1]) === 0 && Number(numbers[2]) < 4
 }
+
+const update = `Bring it up to Absurd ${newest} first, or use another database`
+
+const acceptable = `This library is tested with main and ${newest}. Use a version of it that knows yours; ` +
+  "or, when you have tried that they work together"

@@ -6,11 +6,12 @@
  * Neither needs a superuser or an extension; the role has to be allowed to create schemas in the database.
  *
  * Where the schema `absurd` of another installation of Absurd is found, only the schema `absurd_effect` is added and
- * nothing in `absurd` is touched.
+ * nothing in `absurd` is touched. A version of it that this library is not tested with is refused; see
+ * {@link AcceptedVersions}.
  *
  * @since 0.1.0
  */
-import { Effect, Layer, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import { Migrator, SqlClient, SqlError, SqlSchema } from "effect/sql"
 import { DriverError, Rejected, SchemaMismatch } from "../../core/Errors.ts"
 import * as Foreign from "./Foreign.ts"
@@ -46,6 +47,26 @@ export interface Status {
 }
 
 /**
+ * Versions of another installation of Absurd, as `absurd.get_schema_version()` tells them, that are accepted although this
+ * library is not tested with them; none by default.
+ *
+ * **Example**
+ *
+ * ```ts
+ * Layer.provide(Layer.succeed(Installation.AcceptedVersions, ["0.5.0"]))
+ * ```
+ *
+ * It has to be there for {@link layer} as well as for the client, which looks too.
+ *
+ * @since 0.1.0
+ * @category references
+ */
+export const AcceptedVersions = Context.Reference<ReadonlyArray<string>>(
+  "effect-absurd/drivers/postgres/Installation/AcceptedVersions",
+  { defaultValue: () => [] }
+)
+
+/**
  * Reads what is installed, whatever that is.
  *
  * @since 0.1.0
@@ -55,18 +76,20 @@ export const status: Effect.Effect<Status, DriverError, SqlClient.SqlClient> = E
 )
 
 /**
- * Succeeds when the version that this library needs is installed; otherwise fails with a `DriverError` whose reason is
- * `SchemaMismatch` and says what to do.
+ * Succeeds when the version that this library needs is installed, and the schema of another installation of Absurd, where
+ * there is one, has what is needed; otherwise fails with a `DriverError` whose reason is `SchemaMismatch` and says what to
+ * do.
  *
  * @since 0.1.0
  */
 export const check: Effect.Effect<void, DriverError, SqlClient.SqlClient> = Effect.flatMap(
   status,
-  ({ hasQueues, installed }) => {
+  ({ hasQueues, installed, mode }) => {
     if (installed === undefined) return mismatch("The schema is not installed", remedy)
     if (installed > version) return refuseNewer(installed)
     if (installed < version) return mismatch(`The schema has version ${installed}, but ${version} is needed`, remedy)
-    return hasQueues ? Effect.void : refuseIncomplete
+    if (!hasQueues) return refuseIncomplete
+    return mode === "additive" ? requireForeign : Effect.void
   }
 )
 
@@ -75,7 +98,7 @@ export const check: Effect.Effect<void, DriverError, SqlClient.SqlClient> = Effe
  * processes may do so at once; all of it happens in one transaction.
  *
  * Fails with `SchemaMismatch`, having changed nothing, when a newer version is installed or when the schema of another
- * installation of Absurd lacks what is needed.
+ * installation of Absurd lacks what is needed, or has become one of which this library knows nothing.
  *
  * @since 0.1.0
  */
@@ -83,8 +106,8 @@ export const install: Effect.Effect<void, DriverError, SqlClient.SqlClient> = Ef
   const { hasQueues, installed, mode } = yield* status
   if (installed !== undefined && installed > version) return yield* refuseNewer(installed)
   if (installed !== undefined && !hasQueues) return yield* refuseIncomplete
-  if (installed === version) return
   if (mode === "additive") yield* requireForeign
+  if (installed === version) return
   yield* migrate(mode)
 })
 
@@ -162,15 +185,17 @@ const readStatus = Effect.gen(function*() {
 const latest = `select migration_id, name from ${migrationsTable} order by migration_id desc limit 1`
 const none = "select null::integer as migration_id, null::text as name"
 
-const requireForeign = Effect.gen(function*() {
-  const problems = yield* Foreign.problems.pipe(Effect.provideServiceEffect(SqlClient.SqlClient, plainClient))
-  if (problems.length > 0) {
-    return yield* mismatch(
-      `The schema absurd is not ours and cannot be used: ${problems.join("; ")}`,
-      "Bring it up to Absurd 0.4.0 or newer first, or use another database"
+const requireForeign = Effect.suspend(() =>
+  Effect.gen(function*() {
+    const accepted = yield* AcceptedVersions
+    const refusal = yield* Foreign.refusal(accepted).pipe(
+      Effect.provideServiceEffect(SqlClient.SqlClient, plainClient)
     )
-  }
-}).pipe(Effect.catchTag("SqlError", refail))
+    if (refusal !== undefined) {
+      return yield* mismatch(`The schema absurd is not ours and cannot be used: ${refusal.problem}`, refusal.remedy)
+    }
+  })
+).pipe(Effect.catchTag("SqlError", refail))
 
 const sqlOf = (mode: Mode) => mode === "complete" ? completeSql : kernelSql
 
@@ -211,7 +236,7 @@ const migrate = (mode: Mode) =>
 const makeScript = (mode: Mode) =>
   `-- effect-absurd, schema version ${version}, ${mode}. Safe to apply again. One statement, so all of it or nothing.\n` +
   doBlock(
-    "declare\n  v_installed integer;\n  v_mode text;\n",
+    `declare\n  v_installed integer;\n  v_mode text;\n${mode === "additive" ? Foreign.declarations : ""}`,
     `${prepare}
   lock table ${migrationsTable} in access exclusive mode;
   select migration_id, name into v_installed, v_mode
@@ -225,7 +250,7 @@ const makeScript = (mode: Mode) =>
     raise exception 'effect-absurd: this is the ${mode} script, but this database needs the % one', v_mode
       using hint = 'additive is for databases where the schema absurd comes from another installation of Absurd.';
   end if;
-${execute(sqlOf(mode))}
+${mode === "additive" ? Foreign.guard() : ""}${execute(sqlOf(mode))}
   insert into ${migrationsTable} (migration_id, name) values (${version}, '${mode}') on conflict do nothing;
 `
   )
@@ -240,8 +265,9 @@ ${execute(sqlOf(mode))}
 export const script: string = makeScript("complete")
 
 /**
- * Like {@link script}, for a database where the schema `absurd` comes from another installation of Absurd. Unlike
- * `layer` it does not look whether that one has all that is needed; {@link check} does not either.
+ * Like {@link script}, for a database where the schema `absurd` comes from another installation of Absurd. Like
+ * {@link layer} it refuses one that lacks what is needed, or whose version this library is not tested with, unless the
+ * session's setting `absurd_effect.accepted_version` names that version.
  *
  * @since 0.1.0
  */

@@ -10,8 +10,10 @@ import { Effect, Layer, Stream } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { Driver, type Signal } from "../../core/Driver.ts"
 import type { DriverError } from "../../core/Errors.ts"
+import * as FakeNow from "./FakeNow.ts"
 import * as Installation from "./Installation.ts"
 import * as Notifications from "./Notifications.ts"
+import * as PostgresListing from "./PostgresListing.ts"
 import * as PostgresQueues from "./PostgresQueues.ts"
 import * as PostgresRuns from "./PostgresRuns.ts"
 import * as PostgresSchedules from "./PostgresSchedules.ts"
@@ -21,7 +23,7 @@ import * as PostgresWorkers from "./PostgresWorkers.ts"
 import * as PostgresWorkflowRuns from "./PostgresWorkflowRuns.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
-/** @since 0.1.0 */
+/** How the driver works with its database. @since 0.1.0 */
 export interface Options {
   /**
    * Whether to listen for hints of the database; true by default. It takes a client that can (`PgClient` of
@@ -34,6 +36,11 @@ export interface Options {
   readonly notifications?: boolean | undefined
   /** Hints about work and ends from elsewhere, instead of those. */
   readonly signals?: Stream.Stream<Signal, DriverError> | undefined
+  /**
+   * Whether to start although the setting `absurd.fake_now` makes the store's clock stand still; false by default. For
+   * tests that set it themselves; `AbsurdTestSql` does not need it.
+   */
+  readonly allowFakeNow?: boolean | undefined
 }
 
 /**
@@ -55,6 +62,7 @@ export const make = (options?: Options): Effect.Effect<Driver["Service"], never,
       ...PostgresWorkers.make(client, sql, runs.extend),
       ...PostgresTasks.makeActions(sql),
       ...PostgresTasks.makeReads(sql),
+      ...PostgresListing.make(sql),
       ...PostgresWorkflowRuns.make(sql),
       ...PostgresSchedules.make(sql),
       ...PostgresUpkeep.make(sql, withTransaction(sql)),
@@ -66,7 +74,7 @@ export const make = (options?: Options): Effect.Effect<Driver["Service"], never,
 
 /**
  * {@link make} as a layer. It refuses to start, with `SchemaMismatch` and the remedy, on a database whose schema is missing
- * or of a version that this library does not know.
+ * or of a version that this library does not know, and with `ClockTampered` where `absurd.fake_now` is set.
  *
  * @since 0.1.0
  * @category layers
@@ -80,7 +88,13 @@ export const layer: Layer.Layer<Driver, DriverError, SqlClient.SqlClient> = Laye
  * @category layers
  */
 export const layerWith = (options: Options): Layer.Layer<Driver, DriverError, SqlClient.SqlClient> =>
-  Layer.effect(Driver, Effect.andThen(Installation.check, make(options)))
+  Layer.effect(
+    Driver,
+    Installation.check.pipe(
+      Effect.andThen(options.allowFakeNow === true ? Effect.void : SqlClient.SqlClient.use(FakeNow.refuse)),
+      Effect.andThen(make(options))
+    )
+  )
 
 // --- internal
 

@@ -115,6 +115,7 @@ type Reads = Pick<
   | "listWaits"
   | "getCheckpoints"
   | "readEvent"
+  | "readEvents"
 >
 
 /** What only reads, over a client. */
@@ -212,6 +213,17 @@ export const makeReads = (sql: SqlClient.SqlClient): Reads => {
           Rows.events
         ),
         first
+      ),
+
+    readEvents: ({ events, queue }) =>
+      rows(
+        "readEvents",
+        queue,
+        sql`
+          SELECT e::text AS row FROM absurd_effect.read_events(${queue}, ARRAY(
+            SELECT jsonb_array_elements_text(${JSON.stringify(events)}::jsonb)
+          )) e`,
+        Rows.events
       )
   }
 }

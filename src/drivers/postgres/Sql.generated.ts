@@ -495,7 +495,7 @@ as $fn$
   select absurd.create_queue(p_queue_name, 'unpartitioned')
 $fn$;
 
--- Removes a queue, all that is in it, and its cron jobs. An unknown queue is no error, and its name may be one that
+-- Removes a queue, all that is in it, its cron jobs, and that it was paused. An unknown queue is no error, and its name may be one that
 -- could not be created today.
 create or replace function absurd.drop_queue(p_queue_name text)
 returns void
@@ -526,6 +526,7 @@ begin
     execute format('drop table absurd.%I', v_table);
   end loop;
   perform absurd.drop_detached_leftovers(p_queue_name);
+  perform absurd_effect.forget_queue(p_queue_name);
   delete from absurd.queues as q where q.queue_name = p_queue_name;
 end
 $fn$;
@@ -862,6 +863,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
 set jit = off
 as $fn$
 declare
@@ -872,7 +874,9 @@ declare
   v_runs uuid[];
   v_keys text[];
 begin
-  -- The oldest ends, out of the two indexes that have them in order.
+  -- The oldest ends, out of the two indexes that have them in order. Most ended runs are the last ones of their tasks. The
+  -- planner would think that hardly any is, for it counts the two equalities as independent, and would then rather read
+  -- everything than go by that order; what is inside coalesce() it does not estimate.
   execute format(
     $q$
       with ended as (
@@ -882,8 +886,7 @@ begin
             join %1$s as t on t.task_id = r.task_id
           where r.state in ('completed', 'failed')
             and coalesce(r.completed_at, r.failed_at) < $1
-            and t.last_attempt_run = r.run_id
-            and t.state in ('completed', 'failed')
+            and coalesce(t.last_attempt_run = r.run_id and t.state in ('completed', 'failed'), false)
           order by coalesce(r.completed_at, r.failed_at)
           limit $2
         )
@@ -974,6 +977,9 @@ returns integer
 language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
 set jit = off
 as $fn$
 declare
@@ -1003,9 +1009,10 @@ begin
 end
 $fn$;
 
--- Looks at up to \`p_limit\` markers: rows of events that have not been emitted, which say that somebody waits. A marker
--- nobody waits for is deleted. The others get the present as their time, so that each is looked at once per TTL and does
--- not stand before the others for ever. Whoever registers a wait holds a lock on its marker, and is therefore skipped.
+-- Looks at the markers among the oldest \`p_limit\` rows: rows of events that have not been emitted, which say that somebody
+-- waits. A marker nobody waits for is deleted. The others get the present as their time, so that each is looked at once per
+-- TTL and does not stand before the others for ever. Whoever registers a wait holds a lock on its marker, and is therefore
+-- skipped.
 create or replace function absurd.cleanup_event_markers(p_queue_name text, p_before timestamptz, p_limit integer)
 returns void
 language plpgsql
@@ -1019,12 +1026,18 @@ begin
       select array_agg(event_name)
       from (
         select e.event_name
-        from absurd.%I as e
-        where e.emitted_at < $1
+        from (
+          select o.event_name, o.payload is null as is_marker
+          from absurd.%1$I as o
+          where o.emitted_at < $1
+          order by o.emitted_at
+          limit $2
+        ) as oldest
+          join absurd.%1$I as e on e.event_name = oldest.event_name
+        where oldest.is_marker
           and e.payload is null
-        order by e.emitted_at
-        limit $2
-        for update skip locked
+          and e.emitted_at < $1
+        for update of e skip locked
       ) as locked
     $q$,
     'e_' || p_queue_name
@@ -1541,6 +1554,14 @@ begin
     for share
   $q$) using p_waits, p_queue;
   for v_queue in select distinct w ->> 'queue' from jsonb_array_elements(p_waits) w where w ? 'tasks' loop
+    -- In a queue that does not exist there are no tasks that could be waited for.
+    if to_regclass(format('absurd.%I', 't_' || v_queue)) is null then
+      select jsonb_object_agg(w ->> 'step', '{"over": true}'::jsonb) into v_found
+      from jsonb_array_elements(p_waits) w
+      where w ? 'tasks' and w ->> 'queue' = v_queue;
+      v_all := v_all || v_found;
+      continue;
+    end if;
     execute absurd_effect.bind(v_queue, $q$
       select jsonb_object_agg(step, jsonb_build_object(
         'over', open = 0 or (fail_fast and failed),
@@ -1894,7 +1915,10 @@ begin
         where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
       ),
       exists (select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1),
-      exists (select from absurd_effect.paused_queues q where q.queue_name = $2)
+      exists (
+        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
+        where q.queue_name = $2 and p.queue_created_at = q.created_at
+      )
   $q$) into v_overdue, v_expired, v_due, v_paused using v_now, p_queue;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
@@ -2396,6 +2420,22 @@ begin
     select jsonb_build_object('name', event_name, 'payload', payload, 'emittedAt', absurd_effect.millis(emitted_at))
     from absurd.%4$I where event_name = $1 and payload is not null
   $q$) using p_event;
+end;
+$$;
+
+-- Those of many events that have been emitted.
+create or replace function absurd_effect.read_events(p_queue text, p_events text[]) returns setof jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    select jsonb_build_object('name', event_name, 'payload', payload, 'emittedAt', absurd_effect.millis(emitted_at))
+    from absurd.%4$I where event_name = any ($1) and payload is not null
+  $q$) using p_events;
 end;
 $$;
 
@@ -3209,9 +3249,10 @@ $$;
     group: "kernel",
     sql: `-- For workers: hints that spare them polling, queues that are paused, and how much there is to do.
 
--- Queues from which nothing is claimed.
+-- Queues from which nothing is claimed. A queue that was dropped and made again is another one, and not paused.
 create table if not exists absurd_effect.paused_queues (
   queue_name text primary key,
+  queue_created_at timestamptz not null,
   paused_at timestamptz not null default now()
 );
 
@@ -3268,11 +3309,18 @@ begin
   -- An unknown queue raises.
   execute absurd_effect.bind(p_queue, 'select from absurd.%2$I limit 0');
   if p_paused then
-    insert into absurd_effect.paused_queues (queue_name) values (p_queue) on conflict do nothing;
+    insert into absurd_effect.paused_queues as p (queue_name, queue_created_at)
+    select q.queue_name, q.created_at from absurd.queues q where q.queue_name = p_queue
+    on conflict (queue_name) do update
+      set queue_created_at = excluded.queue_created_at, paused_at = excluded.paused_at
+      where p.queue_created_at <> excluded.queue_created_at;
     v_changed := found;
   else
-    delete from absurd_effect.paused_queues where queue_name = p_queue;
-    v_changed := found;
+    delete from absurd_effect.paused_queues p
+    using absurd.queues q
+    where p.queue_name = p_queue and q.queue_name = p.queue_name
+    returning p.queue_created_at = q.created_at into v_changed;
+    v_changed := coalesce(v_changed, false);
     if v_changed then
       perform absurd_effect.hint_work(p_queue);
     end if;
@@ -3300,7 +3348,10 @@ as $$
 begin
   return query execute absurd_effect.bind(p_queue, $q$
     select
-      exists (select from absurd_effect.paused_queues q where q.queue_name = $2),
+      exists (
+        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
+        where q.queue_name = $2 and p.queue_created_at = q.created_at
+      ),
       (select count(*) from (
         select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1 limit 100000
       ) counted),
@@ -3515,8 +3566,40 @@ $$;
     group: "kernel",
     sql: `-- Looking after partitions without a scheduler in the database.
 
+-- Whether a task or run of the week of a partition may go on. Its checkpoints and waits belong there, and so do the next
+-- ones of a task that had none in that week yet.
+create or replace function absurd_effect.is_week_alive(p_queue text, p_partition text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_bounds text[];
+  v_alive boolean;
+begin
+  select regexp_match(
+      pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \\(''([0-9a-f-]+)''\\) TO \\(''([0-9a-f-]+)''\\)$'
+    ) into v_bounds
+  from pg_class as c
+  where c.oid = to_regclass(format('absurd.%I', p_partition));
+  if v_bounds is null then
+    return true;
+  end if;
+  execute absurd_effect.bind(p_queue, $q$
+    select exists (
+      select from absurd.%1$I
+      where task_id >= $1 and task_id < $2 and state in ('pending', 'running', 'sleeping', 'failed')
+    ) or exists (
+      select from absurd.%2$I
+      where run_id >= $1 and run_id < $2 and state in ('pending', 'running', 'sleeping')
+    )
+  $q$) into v_alive using v_bounds[1]::uuid, v_bounds[2]::uuid;
+  return v_alive;
+end;
+$$;
+
 -- Removes a partition that the policy of its queue gives up, and returns whether it did. It does not wait for long: while
--- somebody uses the queue for longer than a second at a time, it is left for another time.
+-- somebody uses the queue for longer than a second at a time, it is left for another time. Which partitions a policy gives
+-- up is said by the schema absurd, which may be another installation's; that no task needs the week is seen to here.
 create or replace function absurd_effect.detach_partition(p_queue text, p_parent text, p_partition text) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -3528,7 +3611,7 @@ begin
   if not exists (
     select from absurd.list_detach_candidates(p_queue) as c
     where c.parent_table = p_parent and c.partition_table = p_partition
-  ) then
+  ) or absurd_effect.is_week_alive(p_queue, p_partition) then
     return false;
   end if;
   begin
@@ -3718,6 +3801,9 @@ returns table (task_id uuid, run_id uuid)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
 as $$
 declare
@@ -3772,13 +3858,66 @@ $$;
 `
   },
   {
+    name: "59-kernel-listing.sql",
+    group: "kernel",
+    sql: `-- Looking through the tasks of a queue, for people. The ids of tasks are in the order of spawning.
+
+-- The newest of the tasks that match, each as read_task() gives it; null matches all. An outcome is that member of the result
+-- of a completed task.
+create or replace function absurd_effect.list_tasks(
+  p_queue text,
+  p_name text,
+  p_states text[],
+  p_outcome text,
+  p_before uuid,
+  p_limit integer
+) returns setof jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    select absurd_effect.read_task($6, found.task_id)
+    from (
+      select task_id from absurd.%1$I
+      where ($1 is null or task_name = $1) and ($2 is null or state = any ($2))
+        and ($3 is null or (state = 'completed' and completed_payload ->> 'outcome' = $3))
+        and ($4 is null or task_id < $4)
+      order by task_id desc
+      limit $5
+    ) found
+    order by found.task_id desc
+  $q$) using p_name, p_states, p_outcome, p_before, p_limit, p_queue;
+end;
+$$;
+
+-- How many tasks there are by name, state and outcome.
+create or replace function absurd_effect.count_tasks(p_queue text)
+returns table (name text, state text, outcome text, tasks bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    select t.task_name, t.state, case when t.state = 'completed' then t.completed_payload ->> 'outcome' end, count(*)
+    from absurd.%1$I t
+    group by 1, 2, 3
+  $q$);
+end;
+$$;
+`
+  },
+  {
     name: "60-wire-checkpoints.sql",
     group: "wire",
     sql: `-- The wire door to checkpoints.
 
--- Writes a checkpoint, over an older one unless a newer attempt owns it. A positive \`p_extend_claim_by\` makes the lease of
--- a running run end so many seconds from now. The run is locked first, so that an attempt that has just been given up can
--- no longer write.
+-- Writes a checkpoint of a running run's own task, over an older one unless a newer attempt owns it. A positive
+-- \`p_extend_claim_by\` makes the lease end so many seconds from now. The run is locked first, so that an attempt that has
+-- just been given up can no longer write.
 create or replace function absurd.set_task_checkpoint_state(
   p_queue_name text,
   p_task_id uuid,
@@ -3801,13 +3940,16 @@ begin
   select * into v_run from absurd_effect.states(p_queue_name, p_owner_run);
   if v_run.run_state is null then
     raise exception 'Run "%" not found for checkpoint', p_owner_run;
-  elsif v_run.task_state = 'cancelled' or v_run.run_state in ('cancelled', 'failed') then
+  elsif v_run.task_state = 'cancelled' or v_run.run_state <> 'running' then
     perform absurd_effect.refuse(
-      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end, ''
+      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end,
+      'Run "%1$s" is not currently running in queue "%2$s"'
     );
+  elsif v_run.task_id is distinct from p_task_id then
+    raise exception 'Run "%" does not belong to task "%"', p_owner_run, p_task_id;
   end if;
   v_now := absurd.current_time();
-  if p_extend_claim_by > 0 and v_run.run_state = 'running' and v_run.claim_expires_at is not null then
+  if p_extend_claim_by > 0 and v_run.claim_expires_at is not null then
     execute absurd_effect.bind(p_queue_name, 'update absurd.%2$I set claim_expires_at = $2 where run_id = $1')
       using p_owner_run, v_now + make_interval(secs => p_extend_claim_by);
   end if;
@@ -3873,6 +4015,20 @@ $$;
     group: "wire",
     sql: `-- The wire door to events.
 
+-- Refuses an isolation level at which an emit and a wait could miss each other: whoever waits must see what has been
+-- committed until then, and not only what had been when its transaction began.
+create or replace function absurd.refuse_isolation(p_function text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception '% needs a transaction that is READ COMMITTED, and this one is %',
+      p_function, upper(current_setting('transaction_isolation'));
+  end if;
+end;
+$$;
+
 -- Emits an event, once per name: a later call changes nothing. Wakes every run that waits for it.
 create or replace function absurd.emit_event(p_queue_name text, p_event_name text, p_payload jsonb default null)
 returns void
@@ -3883,6 +4039,7 @@ begin
   if p_event_name is null or btrim(p_event_name) = '' then
     raise exception 'event_name must be provided';
   end if;
+  perform absurd.refuse_isolation('emit_event');
   perform absurd_effect.emit(p_queue_name, p_event_name, p_payload);
 end;
 $$;
@@ -3924,7 +4081,7 @@ begin
     return;
   end if;
 
-  perform absurd_effect.require_read_committed();
+  perform absurd.refuse_isolation('await_event');
   v_events := absurd_effect.hold_events(p_queue_name, array[p_event_name]);
   execute absurd_effect.bind(p_queue_name, $q$
     select r.task_id, r.state, t.state as task_state, r.wake_event
@@ -4022,6 +4179,19 @@ begin
 end;
 $$;
 
+-- Refuses an instant that never comes, or that is no instant. Whoever slept until then would sleep for ever, with no wait
+-- that says for what.
+create or replace function absurd.validate_instant(p_name text, p_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not isfinite(p_at) then
+    raise exception '% must be finite', p_name;
+  end if;
+end;
+$$;
+
 -- Fails a running or sleeping run. The next attempt, if there is one, starts at \`p_retry_at\` or as the task's strategy says.
 create or replace function absurd.fail_run(
   p_queue_name text,
@@ -4037,6 +4207,7 @@ declare
     'run', p_run_id, 'retry', case when p_retry_at is null then 'stored' else 'at' end, 'instant', p_retry_at
   );
 begin
+  perform absurd.validate_instant('retry_at', p_retry_at);
   if p_reason is not null then
     v_item := v_item || jsonb_build_object('reason', p_reason);
   end if;
@@ -4055,6 +4226,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform absurd.validate_instant('wake_at', p_wake_at);
   if exists (
     select from absurd_effect.release(
       p_queue_name, jsonb_build_array(jsonb_build_object('run', p_run_id, 'instant', p_wake_at))
@@ -4099,6 +4271,54 @@ $$;
     group: "wire",
     sql: `-- The wire door to tasks: names, columns, SQLSTATEs and messages that programs in other languages rely on.
 
+-- Refuses options that are no object. Null, in SQL or JSON, stands for none; unknown keys are ignored.
+create or replace function absurd.validate_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(p_options) not in ('object', 'null') then
+    raise exception 'options must be a JSON object';
+  end if;
+end;
+$$;
+
+-- Refuses the options of a spawn when they hold what the task could not honour: it would be ignored in silence, or be met
+-- by a worker long after whoever made the mistake has gone on.
+create or replace function absurd.validate_spawn_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key text;
+  v_value jsonb;
+begin
+  perform absurd.validate_options(p_options);
+  foreach v_key in array array['headers', 'retry_strategy', 'cancellation'] loop
+    if jsonb_typeof(p_options -> v_key) not in ('object', 'null') then
+      raise exception '% must be a JSON object', v_key;
+    end if;
+  end loop;
+  if jsonb_typeof(p_options -> 'idempotency_key') not in ('string', 'null') or p_options ->> 'idempotency_key' = '' then
+    raise exception 'idempotency_key must be a text that is not empty';
+  end if;
+  foreach v_key in array array['base_seconds', 'factor', 'max_seconds'] loop
+    v_value := p_options -> 'retry_strategy' -> v_key;
+    if jsonb_typeof(v_value) <> 'null'
+      and (absurd_effect.number_of(v_value, null, 1) is null or btrim(v_value #>> '{}') like '-%')
+    then
+      raise exception 'retry_strategy.% must be a number that is not negative', v_key;
+    end if;
+  end loop;
+  foreach v_key in array array['max_delay', 'max_duration'] loop
+    v_value := p_options -> 'cancellation' -> v_key;
+    if jsonb_typeof(v_value) <> 'null' and v_value #>> '{}' !~ '^[0-9]{1,9}$' then
+      raise exception 'cancellation.% must be a whole number of seconds from 0 to 999999999', v_key;
+    end if;
+  end loop;
+end;
+$$;
+
 -- Spawns a task, or finds the one that has the idempotency key (\`created\` is then false and the run its newest).
 create or replace function absurd.spawn_task(
   p_queue_name text,
@@ -4110,11 +4330,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
 begin
   if p_task_name is null or btrim(p_task_name) = '' then
     raise exception 'task_name must be provided';
   end if;
+  perform absurd.validate_spawn_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;
@@ -4190,9 +4412,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
   v_retry record;
 begin
+  perform absurd.validate_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;

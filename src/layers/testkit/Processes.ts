@@ -3,28 +3,15 @@
  *
  * @since 0.1.0
  */
-import { Context, Deferred, Effect, type Exit, Fiber, type Scope } from "effect"
+import { Context, Deferred, Effect, type Exit, Fiber, type Scope, Stream } from "effect"
 import * as Client from "../../core/Absurd.ts"
 import type { Coalesced } from "../../core/Coalesced.ts"
 import { Driver } from "../../core/Driver.ts"
 import type { InvalidInput } from "../../core/Errors.ts"
+import { QueueName } from "../../core/Identifiers.ts"
 import * as MemoryDriver from "../../drivers/memory/MemoryDriver.ts"
-import { delegate } from "./TestStore.ts"
-
-/**
- * What a process did to the store, and where it is to die. A point is the moment before or after a call.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Fate {
-  /** The point, counted from 0 over all processes with this fate, at which the process dies; undefined for never. */
-  readonly dieAt: number | undefined
-  /** What each point that was reached is: `before complete`, `after complete`. */
-  readonly points: Array<string>
-  /** Checkpoints that were written again although they had been committed. */
-  readonly repeated: Array<string>
-}
+import * as Fate from "./Fate.ts"
+import * as TimeOfTest from "./TimeOfTest.ts"
 
 /**
  * The processes of a test.
@@ -33,20 +20,23 @@ export interface Fate {
  * @category services
  */
 export class Processes extends Context.Service<Processes, {
-  /** Runs an effect in an empty store, with the same handlers. */
+  /**
+   * Runs an effect, and what it starts, in an empty store with the same handlers, and on a clock of its own that begins at
+   * the present. Everything else keeps its store and its clock.
+   */
   readonly isolated: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /**
    * Runs an effect as a process: undefined when it died. Nothing that it does after that reaches the store; it is
-   * interrupted, so its finalizers run.
+   * interrupted, so its finalizers run. The tasks that it was running may have one attempt more.
    */
   readonly run: <A, E, R>(
     self: Effect.Effect<A, E, R>,
-    fate: Fate
+    fate: Fate.Fate
   ) => Effect.Effect<Exit.Exit<A, E> | undefined, never, R>
 }>()("effect-absurd/AbsurdTest/Processes") {}
 
 /**
- * A client on a store in memory that can be exchanged. `prepare` is run in each empty store.
+ * A client on a store in memory, of which a fiber may have another one. `prepare` is run in each empty store.
  *
  * @since 0.1.0
  * @category constructors
@@ -64,56 +54,95 @@ export const make = <E>(
   Scope.Scope
 > =>
   Effect.gen(function*() {
-    let world = yield* MemoryDriver.make
-    const base = yield* Effect.provideService(Client.make(options), Driver, delegate(() => world.driver))
-    let client = base
-    const absurd = delegate(() => client)
+    const own = yield* MemoryDriver.make
+    const base = yield* Effect.provideService(Client.make(options), Driver, own.driver)
+    // A key of its own, so that a place in one test store is none in another.
+    const Here = Context.Reference<Place>(`effect-absurd/AbsurdTest/Place/${places++}`, {
+      defaultValue: () => ({ ...own, coalesced: base.coalesced })
+    })
+    const absurd: Client.Absurd["Service"] = {
+      ...base,
+      driver: here(own.driver, (fiber) => fiber.getRef(Here).driver),
+      coalesced: here(base.coalesced, (fiber) => fiber.getRef(Here).coalesced)
+    }
     const prepared = Effect.provideService(prepare, Client.Absurd, absurd)
     yield* prepared
 
     const isolated: Processes["Service"]["isolated"] = (self) =>
-      Effect.flatMap(MemoryDriver.make, (fresh) =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => {
-            const before = world
-            world = fresh
-            return before
-          }),
-          () => Effect.andThen(Effect.orDie(prepared), self),
-          (before) =>
-            Effect.sync(() => {
-              world = before
-            })
-        ))
+      TimeOfTest.apart(Effect.flatMap(MemoryDriver.make, (fresh) =>
+        Effect.provideService(Effect.andThen(Effect.orDie(prepared), self), Here, {
+          ...fresh,
+          coalesced: unbatched(fresh.driver)
+        })))
 
     const run: Processes["Service"]["run"] = (self, fate) =>
       Effect.gen(function*() {
+        const place = yield* Here
         const died = Deferred.makeUnsafe<void>()
-        const driver = mortal(world.driver, fate, died)
-        const process = { ...base, driver, coalesced: unbatched(driver) }
-        client = process
-        // The worker keeps the client with which it died, whatever it still does.
-        const fiber = yield* Effect.forkDetach(Effect.provideService(self, Client.Absurd, process))
+        const driver = Fate.mortal(place.driver, fate, died)
+        const coalesced = unbatched(driver)
+        // The process keeps the store as it had it when it died, whatever it still does.
+        const fiber = yield* Fate.watched(self, fate, yield* storedIn(place)).pipe(
+          Effect.provideService(Client.Absurd, { ...base, driver, coalesced }),
+          Effect.provideService(Here, { ...place, driver, coalesced }),
+          Effect.forkDetach
+        )
         yield* Effect.raceFirst(Fiber.await(fiber), Deferred.await(died)).pipe(
-          Effect.onInterrupt(() => Effect.sync(() => fiber.interruptUnsafe()))
+          Effect.onInterrupt(() =>
+            Effect.sync(() => fiber.interruptUnsafe())
+          )
         )
         if (!Deferred.isDoneUnsafe(died)) return yield* Fiber.await(fiber)
         fiber.interruptUnsafe()
         // Its finalizers get their turn, but nobody waits for a dead process.
         for (let turns = 0; turns < 100 && fiber.pollUnsafe() === undefined; turns++) yield* Effect.yieldNow
+        yield* forEachQueue(place, place.forgiveAttempts)
         return undefined
-      }).pipe(Effect.ensuring(Effect.sync(() => {
-        client = base
-      })))
+      })
 
     return {
       absurd,
-      store: delegate(() => world.store),
+      store: here(own.store, (fiber) => fiber.getRef(Here).store),
       processes: Processes.of({ isolated, run })
     }
   })
 
 // --- internal
+
+/** Where a fiber finds the store. */
+interface Place extends MemoryDriver.Made {
+  readonly coalesced: Coalesced
+}
+
+let places = 0
+
+/** The checkpoints that there are. */
+const storedIn = (place: Place): Effect.Effect<ReadonlySet<string>> =>
+  Effect.map(
+    forEachQueue(place, place.store.dump),
+    (dumps) => new Set(dumps.flatMap(({ checkpoints }) => checkpoints.map(Fate.keyOf)))
+  )
+
+const forEachQueue = <A, E>({ driver }: Place, use: (queue: QueueName) => Effect.Effect<A, E>) =>
+  Effect.orDie(Effect.flatMap(driver.listQueues, Effect.forEach((name) => use(QueueName.make(name)))))
+
+/** A service whose every call is one of `current`'s, as the calling fiber sees it. */
+const here = <S extends object>(service: S, current: (fiber: Fiber.Fiber<unknown, unknown>) => S): S =>
+  new Proxy(service, {
+    get: (target, key): unknown => {
+      const member: unknown = Reflect.get(target, key)
+      const now = (fiber: Fiber.Fiber<unknown, unknown>): unknown => Reflect.get(current(fiber), key)
+      if (Stream.isStream(member)) {
+        return Stream.unwrap(Effect.withFiber((fiber) => Effect.succeed(now(fiber) as Stream.Stream<unknown>)))
+      }
+      if (Effect.isEffect(member)) return Effect.withFiber((fiber) => now(fiber) as Effect.Effect<unknown>)
+      if (typeof member !== "function") return member
+      return (...parameters: ReadonlyArray<unknown>) =>
+        Effect.withFiber((fiber) =>
+          Reflect.apply(now(fiber) as typeof member, current(fiber), parameters) as Effect.Effect<unknown>
+        )
+    }
+  })
 
 /** Asks the store for each item by itself, in the fiber of the caller: where a process dies must not be a matter of chance. */
 const unbatched = (driver: Driver["Service"]): Coalesced => {
@@ -125,53 +154,7 @@ const unbatched = (driver: Driver["Service"]): Coalesced => {
     setCheckpoint: (queue, item) => Effect.map(driver.setCheckpoints({ queue, checkpoints: [item] }), first),
     extend: (queue, item) => Effect.map(driver.extend({ queue, runs: [item] }), first),
     release: (queue, item) => Effect.map(driver.release({ queue, runs: [item] }), first),
-    result: (queue, taskId) => Effect.map(driver.results({ queue, taskIds: [taskId] }), ([row]) => row)
+    result: (queue, taskId) => Effect.map(driver.results({ queue, taskIds: [taskId] }), ([row]) => row),
+    readEvent: (queue, event) => driver.readEvent({ queue, event })
   }
-}
-
-/** Never goes on, but lets go of the fiber when the process is swept away, in a finalizer as well. */
-const halt: Effect.Effect<never> = Effect.interruptible(Effect.never)
-
-// Who drives a process asks for the queues, and these say nothing about a run.
-const passed: ReadonlySet<string> = new Set(["inTransaction", "signals", "heartbeats", "listQueues"])
-
-type Call = Effect.Effect<unknown, unknown, unknown>
-
-/** The driver as one process sees it, until it dies. */
-const mortal = (driver: Driver["Service"], fate: Fate, died: Deferred.Deferred<void>): Driver["Service"] => {
-  const point = (what: string): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (Deferred.isDoneUnsafe(died)) return halt
-      fate.points.push(what)
-      if (fate.points.length - 1 !== fate.dieAt) return Effect.void
-      Deferred.doneUnsafe(died, Effect.void)
-      return halt
-    })
-  const around = (name: string, call: Call): Call =>
-    Effect.andThen(
-      point(`before ${name}`),
-      Effect.flatMap(Effect.exit(call), (exit) => Effect.andThen(point(`after ${name}`), exit))
-    )
-  const watched: Driver["Service"] = {
-    ...driver,
-    setCheckpoints: (request) =>
-      Effect.tap(
-        driver.setCheckpoints(request),
-        (answers) =>
-          Effect.sync(() =>
-            answers.forEach(({ existing }, place) => {
-              const name = request.checkpoints[place]?.name
-              if (existing !== undefined && name !== undefined) fate.repeated.push(name)
-            })
-          )
-      )
-  }
-  return new Proxy(watched, {
-    get: (target, key): unknown => {
-      const member: unknown = Reflect.get(target, key)
-      if (typeof key !== "string" || passed.has(key)) return member
-      if (typeof member !== "function") return Effect.isEffect(member) ? around(key, member) : member
-      return (...parameters: ReadonlyArray<unknown>) => around(key, Reflect.apply(member, target, parameters) as Call)
-    }
-  })
 }

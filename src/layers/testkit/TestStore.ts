@@ -3,12 +3,14 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context, DateTime, Duration, Effect, Layer } from "effect"
+import { Clock, Context, DateTime, Effect, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Absurd } from "../../core/Absurd.ts"
-import type { DriverError, NotFound } from "../../core/Errors.ts"
+import { Absurd, resolveQueue } from "../../core/Absurd.ts"
+import type { DriverError, InvalidInput, NotFound } from "../../core/Errors.ts"
 import type { QueueName } from "../../core/Identifiers.ts"
 import type { Dump } from "../../core/Invariants.ts"
+import type * as Shift from "./Shift.ts"
+import * as TimeOfTest from "./TimeOfTest.ts"
 
 /**
  * When every test begins: a Monday, far from the epoch and from the ends of time.
@@ -29,7 +31,36 @@ export class TestStore extends Context.Service<TestStore, {
   readonly setTime: (instant: DateTime.Utc) => Effect.Effect<void>
   /** Everything in a queue. */
   readonly dump: (queue: QueueName) => Effect.Effect<Dump, NotFound | DriverError>
+  /**
+   * The first instant after the store's present at which the queue has something to do by itself: a run becomes due, a lease
+   * ends, or a policy cancels a task. Null for never.
+   */
+  readonly nextDue: (queue: QueueName) => Effect.Effect<DateTime.Utc | null, NotFound | DriverError>
+  /** Returns when the store has answered what it was asked before. */
+  readonly settle: Effect.Effect<void>
+  /** The workers that were left at work when the test went on. */
+  readonly shifts: Set<Shift.Shift>
 }>()("effect-absurd/AbsurdTest/TestStore") {}
+
+/**
+ * A store under test as a context, with a clock that knows who sleeps on it. Workers that are still at work when the scope
+ * closes are interrupted.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  store: Omit<TestStore["Service"], "shifts">
+): Effect.Effect<Context.Context<TestStore>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const shifts = new Set<Shift.Shift>()
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const { fiber } of shifts) fiber.interruptUnsafe()
+      })
+    )
+    return Context.make(TestStore, { ...store, shifts }).pipe(Context.add(Clock.Clock, yield* TimeOfTest.watched))
+  })
 
 /**
  * A service whose members are read from `current()` each time they are used.
@@ -74,53 +105,15 @@ export const setTime = (instant: DateTime.DateTime): Effect.Effect<void, never, 
 export const layerStart: Layer.Layer<never, never, TestStore> = Layer.effectDiscard(setTime(start))
 
 /**
- * The first instant after now at which the queue has something to do by itself: a run becomes due, a lease ends, or a
- * policy cancels a task.
- *
- * @since 0.1.0
- * @category time
- */
-export const nextDue = Effect.fnUntraced(function*(
-  queue: QueueName
-): Effect.fn.Return<DateTime.Utc | undefined, NotFound | DriverError, TestStore> {
-  const store = yield* TestStore
-  const present = yield* Clock.currentTimeMillis
-  const { runs, tasks } = yield* store.dump(queue)
-  let first = Infinity
-  const consider = (instant: number | undefined) => {
-    if (instant !== undefined && instant > present && instant < first) first = instant
-  }
-  for (const run of runs) {
-    if (run.state === "pending" || run.state === "sleeping") consider(ceiling(run.availableAt))
-    if (run.state === "running") consider(ceiling(run.claimExpiresAt))
-  }
-  for (const task of tasks) {
-    if (task.state !== "pending" && task.state !== "sleeping" && task.state !== "running") continue
-    const limit = secondsAt(task.cancellation, task.firstStartedAt === null ? "max_delay" : "max_duration")
-    if (limit === undefined) continue
-    const from = task.firstStartedAt ?? task.enqueueAt
-    consider(ceiling(DateTime.addDuration(from, Duration.seconds(limit))))
-  }
-  return first === Infinity ? undefined : DateTime.makeUnsafe(first)
-})
-
-/**
  * The queues that a test drives: the one that was named, or all of the store.
  *
  * @since 0.1.0
  * @category time
  */
-export const queues = (queue: string | undefined): Effect.Effect<ReadonlyArray<string>, DriverError, Absurd> =>
-  queue === undefined ? Effect.flatMap(Absurd, ({ driver }) => driver.listQueues) : Effect.succeed([queue])
-
-// --- internal
-
-// A store keeps microseconds, of which a dump shows whole milliseconds: what is due within one is due at its end.
-const ceiling = (instant: DateTime.Utc | null): number | undefined =>
-  instant === null ? undefined : instant.epochMilliseconds
-
-const secondsAt = (policy: unknown, key: string): number | undefined => {
-  if (typeof policy !== "object" || policy === null) return undefined
-  const value: unknown = Reflect.get(policy, key)
-  return typeof value === "number" ? value : undefined
-}
+export const queues = (
+  queue: string | undefined
+): Effect.Effect<ReadonlyArray<QueueName>, InvalidInput | DriverError, Absurd> =>
+  Effect.flatMap(
+    queue === undefined ? Effect.flatMap(Absurd, ({ driver }) => driver.listQueues) : Effect.succeed([queue]),
+    Effect.forEach((name) => resolveQueue(name))
+  )

@@ -45,7 +45,7 @@ export const deferredResult = (
 ): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, never, WorkflowEngine.WorkflowInstance> =>
   Effect.gen(function*() {
     const { executionId } = yield* WorkflowEngine.WorkflowInstance
-    const { absurd: { driver }, settings: { queue } } = environment
+    const { absurd: { coalesced }, settings: { queue } } = environment
     const execution = yield* current(executionId)
     const { parked, seen } = execution.attempt
     const step = Names.deferredStep(name)
@@ -60,7 +60,8 @@ export const deferredResult = (
     }
     const event = yield* Execution.request(
       execution,
-      driver.readEvent({ queue, event: Names.deferredEvent(executionId, name) })
+      "readEvent",
+      coalesced.readEvent(queue, Names.deferredEvent(executionId, name))
     )
     if (event !== undefined) {
       const stored = yield* Execution.store(environment, execution, step, event.payload)
@@ -87,8 +88,12 @@ export const deferredDone = (
       event: Names.deferredEvent(executionId, deferredName),
       payload: yield* Encoding.deferredExit.encode(exit)
     })
-    yield* execution === undefined ? ask(emit) : Execution.request(execution, emit)
-    // What is not committed yet must not be acted upon; then the store and the watch over live runs tell.
+    const { emitted } = yield* execution === undefined
+      ? ask(environment, "emit", emit)
+      : Execution.request(execution, "emit", emit)
+    // What had been completed before is known, or the watch over live runs tells of it.
+    if (!emitted) return
+    // What is not committed yet must not be acted upon; then the store and the watch tell.
     if (yield* driver.inTransaction) return
     wake.openUnsafe()
     const target = live.get(executionId)
@@ -111,7 +116,7 @@ export const scheduleClock = (
       const due = Math.min((yield* Execution.storeMillis(execution)) + Duration.toMillis(clock.duration), lastMillis)
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
     }
-    if (execution.timers.has(name)) return
+    if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
     const remaining = dueMillis(execution, name) - (yield* Execution.storeMillis(execution))
     yield* Effect.sleep(Duration.millis(Math.max(remaining, 0))).pipe(

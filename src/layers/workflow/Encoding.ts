@@ -79,12 +79,16 @@ export const encodeOutcome = (
   workflow: Workflow.Any,
   exit: AnyExit,
   options: { readonly captured: boolean }
-): Effect.Effect<Schema.Json> => {
+): Effect.Effect<Outcome> => {
   const encode = Schema.encodeUnknownEffect(resultSchema(workflow))
   const store = (exit: AnyExit) =>
     Effect.flatMap(
       Effect.mapError(provided(encode(exit)), (error) => InvalidInput.fromSchema("result", error)),
-      (encoded) => Stored.normalize("result", { outcome: outcomeOf(exit, options.captured), exit: encoded })
+      (encoded) =>
+        Effect.map(
+          Stored.normalize("result", encoded),
+          (normal): Outcome => ({ outcome: outcomeOf(exit, options.captured), exit: normal })
+        )
     )
   return Effect.catch(store(exit), (error) => Effect.orDie(store(Exit.die(error.message))))
 }

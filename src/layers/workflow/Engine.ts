@@ -33,7 +33,7 @@ const register = (
 ): ReturnType<WorkflowEngine.Encoded["register"]> =>
   Effect.gen(function*() {
     const context = yield* Effect.context<never>()
-    const { changed, workflows } = environment
+    const { changed, unknown, wake, workflows } = environment
     const registration = {
       workflow,
       execute: (payload: object, executionId: string) =>
@@ -41,6 +41,8 @@ const register = (
       provide: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provideContext(effect, context)
     }
     workflows.set(workflow._tag, registration)
+    unknown.delete(workflow._tag)
+    wake.openUnsafe()
     changed.openUnsafe()
     yield* Effect.addFinalizer(() => {
       if (workflows.get(workflow._tag) === registration) workflows.delete(workflow._tag)

@@ -1,14 +1,12 @@
 /** What the parts of an engine share. */
-import { Deferred, Effect, Exit, type Latch, Schedule, type Scope } from "effect"
+import { Deferred, Effect, Exit, type Latch, type Scope } from "effect"
 import type { Duration } from "effect/Duration"
 import type { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Absurd } from "../../core/Absurd.ts"
-import * as Batch from "../../core/Batch.ts"
-import type * as Driver from "../../core/Driver.ts"
 import type { DriverError, NotFound } from "../../core/Errors.ts"
 import type { QueueName, TaskId } from "../../core/Identifiers.ts"
+import * as Outage from "../../core/Outage.ts"
 import type { Execution } from "./Execution.ts"
-import * as Names from "./Names.ts"
 
 export interface Settings {
   readonly queue: QueueName
@@ -16,6 +14,7 @@ export interface Settings {
   readonly lease: Duration
   readonly pollInterval: Duration
   readonly maxAttempts: number
+  readonly shutdownGrace: Duration
 }
 
 /** A workflow that this process can execute. */
@@ -33,63 +32,37 @@ export interface Environment {
   readonly settings: Settings
   readonly absurd: Absurd["Service"]
   readonly workflows: Map<string, Registration>
+  /** Names of tasks that were claimed although nothing is registered for them. They are not claimed again. */
+  readonly unknown: Set<string>
   /** The executions that run in this process, by their ids. */
   readonly live: Map<string, Execution>
   /** Opened when something may have become due. A hint: the claim loop polls as well. */
   readonly wake: Latch.Latch
   /** Opened when a slot is free or a workflow was registered. */
   readonly changed: Latch.Latch
-  /** Completes a run and tells it to everybody who waits for it, in one commit. */
-  readonly complete: (item: Completion) => Effect.Effect<Driver.Outcome, DriverError | NotFound>
   readonly observers: Observers
 }
 
-export interface Completion extends Driver.Held {
-  readonly taskId: TaskId
-  readonly result: (typeof Driver.CompleteItem.Type)["result"]
-}
-
-/** At most two attempts per second, soon after the first failure, spread so that many workers do not return at once. */
-export const outageBackoff = Schedule.jittered(
-  Schedule.min([Schedule.exponential("500 millis", 1.5), Schedule.spaced("5 seconds")])
-)
-
 /**
  * Outside of an execution the contract has no place for errors of the infrastructure: outages are waited for, as long as the
- * caller does, and anything else is a defect.
+ * caller does, and anything else is a defect. All that an engine asks may be asked twice: it is fenced, or the first answer
+ * stays. Within a transaction nothing is asked again, for a failure has ended it.
  */
-export const ask = <A>(effect: Effect.Effect<A, DriverError | NotFound>): Effect.Effect<A> =>
-  Effect.orDie(Effect.retry(effect, {
-    schedule: outageBackoff,
-    while: mayBeRepeated
-  }))
-
-/** All that an engine asks of the store may be asked twice: it is fenced, or the first answer stays. */
-export const mayBeRepeated = (error: DriverError | NotFound): boolean =>
-  error._tag === "DriverError" && (error.isRetryable || error.reason._tag === "OutcomeUnknown")
-
-/** Many ends travel together. Those who wait in here are interrupted when the engine closes. */
-export const makeCompletions = (absurd: Absurd["Service"], queue: QueueName) =>
-  Batch.make({
-    send: (items: ReadonlyArray<Completion>) =>
-      absurd.driver.withTransaction(Effect.gen(function*() {
-        const outcomes = yield* absurd.driver.complete({
-          queue,
-          runs: items.map(({ result, runId, token }) => ({ runId, token, result }))
-        })
-        for (const [index, { result, taskId }] of items.entries()) {
-          if (outcomes[index] !== "applied") continue
-          yield* absurd.driver.emit({ queue, event: Names.doneEvent(taskId), payload: result })
-        }
-        return outcomes
-      }))
-  })
+export const ask = <A>(
+  { absurd: { driver, outage } }: Environment,
+  operation: string,
+  request: Effect.Effect<A, DriverError | NotFound>
+): Effect.Effect<A> =>
+  Effect.flatMap(driver.inTransaction, (inTransaction) =>
+    Effect.orDie(
+      inTransaction ? request : outage.persist(Outage.answerWithin(request, operation, Outage.answerLimit))
+    ))
 
 // --- observers
 
 /** Tells those who wait in this process that a run of a task has ended. */
 export interface Observers {
-  readonly notify: (taskId: TaskId) => void
+  readonly notify: (taskId: string) => void
   /** Completed at the next notification; an interruption once the engine has closed. Forget it with `unsubscribe`. */
   readonly subscribe: (taskId: TaskId) => Subscription
 }
@@ -100,7 +73,7 @@ export interface Subscription {
 }
 
 export const makeObservers: Effect.Effect<Observers, never, Scope.Scope> = Effect.gen(function*() {
-  const waiting = new Map<TaskId, Set<Deferred.Deferred<void>>>()
+  const waiting = new Map<string, Set<Deferred.Deferred<void>>>()
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {

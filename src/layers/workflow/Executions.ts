@@ -3,12 +3,14 @@ import { Deferred, Effect, Option, Predicate, Schema } from "effect"
 import { Workflow, type WorkflowEngine } from "effect/workflow"
 import * as Driver from "../../core/Driver.ts"
 import type { DriverError, IdempotencyConflict, NotFound } from "../../core/Errors.ts"
-import { EventName, IdempotencyKey, isTerminal, type TaskId, TaskName } from "../../core/Identifiers.ts"
+import { EventName, IdempotencyKey, isTerminal, TaskId, TaskName } from "../../core/Identifiers.ts"
 import * as RetryStrategy from "../../core/RetryStrategy.ts"
+import * as Telemetry from "../../core/Telemetry.ts"
 import * as Encoding from "./Encoding.ts"
 import { ask, type Environment } from "./Environment.ts"
 import * as Execution from "./Execution.ts"
 import * as Names from "./Names.ts"
+import * as Suspension from "./Suspension.ts"
 
 type Instance = WorkflowEngine.WorkflowInstance["Service"]
 
@@ -28,7 +30,7 @@ export const execute = (
 ): Effect.Effect<Result | void> =>
   Effect.flatMap(currentOf(options.parent), (parent) => {
     if (parent !== undefined) return executeChild(environment, parent, workflow, options)
-    return Effect.flatMap(ask(start(environment, workflow, options)), (taskId) =>
+    return Effect.flatMap(ask(environment, "spawn", start(environment, workflow, options)), ({ taskId }) =>
       options.discard ? Effect.void : nextResult(environment, workflow, taskId))
   })
 
@@ -45,18 +47,11 @@ export const poll = (
   executionId: string
 ): Effect.Effect<Option.Option<Result>> =>
   Effect.gen(function*() {
-    const { absurd: { coalesced, driver }, settings: { queue } } = environment
     const taskId = yield* find(environment, executionId)
-    const result = taskId === undefined ? undefined : yield* ask(coalesced.result(queue, taskId))
+    const result = taskId === undefined ? undefined : yield* resultOf(environment, taskId)
     if (result === undefined) return Option.none()
     if (isTerminal(result.state)) return Option.some(yield* Encoding.decodeResult(workflow, result))
-    if (result.state !== "sleeping") return Option.none()
-    const { taskId: id } = result
-    const checkpoints = yield* ask(driver.getCheckpoints({ queue, taskId: id, name: null, includePending: false }))
-    const failure = checkpoints.findLast(({ name }) => name.startsWith(Names.failurePrefix))
-    return Option.some(
-      failure === undefined ? new Workflow.Suspended({}) : yield* Encoding.decodeSuspended(failure.state)
-    )
+    return result.state === "sleeping" ? yield* Suspension.look(environment, result.taskId) : Option.none()
   })
 
 /** Nothing happens to an execution that does not exist or has ended. */
@@ -66,12 +61,13 @@ export const interrupt = (
   options: { readonly unsafe: boolean }
 ): Effect.Effect<void> =>
   Effect.gen(function*() {
-    const { absurd: { coalesced, driver }, live, settings: { queue }, wake } = environment
+    const { absurd: { driver }, live, settings: { queue }, wake } = environment
     const taskId = yield* find(environment, executionId)
-    const result = taskId === undefined ? undefined : yield* ask(coalesced.result(queue, taskId))
+    const result = taskId === undefined ? undefined : yield* resultOf(environment, taskId)
     if (taskId === undefined || result === undefined || isTerminal(result.state)) return
-    if (options.unsafe) yield* ask(driver.emit({ queue, event: Names.killEvent(taskId), payload: null }))
-    yield* ask(driver.emit({ queue, event: Names.interruptEvent(taskId), payload: null }))
+    const emit = (event: EventName) => ask(environment, "emit", driver.emit({ queue, event, payload: null }))
+    if (options.unsafe) yield* emit(Names.killEvent(taskId))
+    yield* emit(Names.interruptEvent(taskId))
     wake.openUnsafe()
     const execution = live.get(executionId)
     if (execution === undefined) return
@@ -85,10 +81,10 @@ export const resume = (environment: Environment, executionId: string): Effect.Ef
     const { absurd: { driver }, settings: { queue }, wake } = environment
     const taskId = yield* find(environment, executionId)
     if (taskId === undefined) return
-    const waits = yield* ask(driver.listWaits({ queue, taskId }))
+    const waits = yield* ask(environment, "listWaits", driver.listWaits({ queue, taskId }))
     for (const { event, step } of waits) {
       if (!step.startsWith(Names.resumePrefix)) continue
-      yield* ask(driver.emit({ queue, event: EventName.make(event), payload: null }))
+      yield* ask(environment, "emit", driver.emit({ queue, event: EventName.make(event), payload: null }))
     }
     wake.openUnsafe()
   })
@@ -106,11 +102,11 @@ const start = (
   environment: Environment,
   workflow: Workflow.Any,
   { executionId, parent, payload }: ExecuteOptions
-): Effect.Effect<TaskId, DriverError | NotFound> =>
+): Effect.Effect<{ readonly taskId: TaskId; readonly created: boolean }, DriverError | NotFound> =>
   Effect.gen(function*() {
-    const { absurd, settings } = environment
+    const { absurd, settings: { maxAttempts, queue } } = environment
     const params = yield* Encoding.encodePayload(workflow, payload)
-    const spawned = yield* absurd.coalesced.spawn(settings.queue, {
+    const item: Driver.SpawnItem = {
       name: TaskName.make(workflow._tag),
       params,
       headers: {
@@ -118,11 +114,18 @@ const start = (
         ...(parent === undefined ? {} : { [Names.parentHeader]: parent.executionId })
       },
       retryStrategy: crashStrategy,
-      maxAttempts: settings.maxAttempts,
+      maxAttempts,
       cancellation: null,
       idempotencyKey: IdempotencyKey.make(executionId),
       delay: null
-    }).pipe(
+    }
+    const send = Telemetry.spawning(
+      queue,
+      [item],
+      (_, inject) => Effect.map(absurd.coalesced.spawn(queue, inject(item)), (spawned) => [spawned])
+    )
+    const spawned = yield* send.pipe(
+      Effect.map(([first]) => first!),
       // The first payload of an execution stays.
       Effect.catchTag("IdempotencyConflict", (error: IdempotencyConflict) =>
         error.differs === "params"
@@ -130,7 +133,7 @@ const start = (
           : Effect.die(error))
     )
     if (spawned.created) environment.wake.openUnsafe()
-    return spawned.taskId
+    return spawned
   })
 
 /** An attempt of the task ends only with its process or its lease; whoever kills processes shall not do so in a loop. */
@@ -157,11 +160,11 @@ const observe = (
   isWanted: (result: Driver.TaskResult) => boolean
 ): Effect.Effect<Driver.TaskResult> =>
   Effect.gen(function*() {
-    const { absurd, observers, settings } = environment
+    const { observers, settings } = environment
     while (true) {
       const { next, unsubscribe } = observers.subscribe(taskId)
       const found = yield* Effect.gen(function*() {
-        const result = yield* ask(absurd.coalesced.result(settings.queue, taskId))
+        const result = yield* resultOf(environment, taskId)
         if (result === undefined) return yield* Effect.die(new Error(`The task ${taskId} has been deleted`))
         if (isWanted(result)) return result
         yield* Effect.raceFirst(Deferred.await(next), Effect.sleep(settings.pollInterval))
@@ -170,7 +173,10 @@ const observe = (
     }
   })
 
-/** The parent sleeps, without a slot, until the child has ended. What it has seen of a child it keeps. */
+/**
+ * The parent sleeps, without a slot, until the child has ended; the store wakes it in the commit in which the child's task
+ * ends, however it does. What the parent has seen of a child it keeps.
+ */
 const executeChild = (
   environment: Environment,
   parent: Execution.Execution,
@@ -179,37 +185,71 @@ const executeChild = (
 ): Effect.Effect<Result | void> =>
   Effect.gen(function*() {
     const { executionId } = options
-    const step = options.discard ? Names.startedStep(executionId) : Names.childStep(executionId)
-    const known = parent.checkpoints.get(step)
-    if (known !== undefined) return options.discard ? undefined : yield* decodeChild(workflow, known)
+    const known = options.discard ? undefined : parent.checkpoints.get(Names.childStep(executionId))
+    if (known !== undefined) return yield* decodeChild(workflow, known)
     // A replay for an interrupt only rebuilds compensations.
     if (!options.discard && parent.interrupted && options.parent?.interrupted === false) {
       return new Workflow.Suspended({})
     }
-    const taskId = yield* Execution.request(parent, start(environment, workflow, options))
-    if (options.discard) {
-      yield* Execution.store(environment, parent, step, taskId)
-      return undefined
+    const { created, taskId } = yield* startChild(environment, parent, workflow, options)
+    if (options.discard) return undefined
+    const ended = created ? undefined : yield* endOfChild(environment, parent, taskId)
+    if (ended !== undefined) {
+      return yield* decodeChild(
+        workflow,
+        yield* Execution.store(environment, parent, Names.childStep(executionId), ended)
+      )
     }
-    const result = yield* Execution.request(
-      parent,
-      environment.absurd.coalesced.result(environment.settings.queue, taskId)
-    )
-    if (result === undefined || !isTerminal(result.state)) {
-      parent.attempt.children.set(executionId, taskId)
-      return new Workflow.Suspended({})
-    }
-    const ended = result.state === "completed" ? result.result : {
-      taskId,
-      state: result.state,
-      result: null,
-      failure: result.failure
-    }
-    return yield* decodeChild(workflow, yield* Execution.store(environment, parent, step, ended))
+    parent.attempt.children.set(executionId, taskId)
+    return new Workflow.Suspended({})
   })
 
-const find = ({ absurd: { driver }, settings: { queue } }: Environment, executionId: string) =>
-  ask(driver.findTask({ queue, idempotencyKey: IdempotencyKey.make(executionId) }))
+/** A child is started once, even if its task is cleaned up before its parent looks at it again. */
+const startChild = (
+  environment: Environment,
+  parent: Execution.Execution,
+  workflow: Workflow.Any,
+  options: ExecuteOptions
+): Effect.Effect<{ readonly taskId: TaskId; readonly created: boolean }> =>
+  Effect.gen(function*() {
+    const step = Names.startedStep(options.executionId)
+    const known = parent.checkpoints.get(step)
+    if (isTaskId(known)) return { taskId: known, created: false }
+    const { created, taskId } = yield* Execution.request(parent, "spawn", start(environment, workflow, options))
+    yield* Execution.store(environment, parent, step, taskId)
+    return { taskId, created }
+  })
+
+/** How a child's task has ended, as it is to be kept; undefined while it goes on. */
+const endOfChild = (
+  { absurd: { coalesced }, settings: { queue } }: Environment,
+  parent: Execution.Execution,
+  taskId: TaskId
+): Effect.Effect<Schema.Json | undefined> =>
+  Effect.map(Execution.request(parent, "results", coalesced.result(queue, taskId)), (result) => {
+    if (result === undefined) {
+      const message = "The task was deleted before the parent of this execution had seen its end"
+      return { taskId, state: "failed", result: null, failure: { name: "NotFound", message } }
+    }
+    const { failure, state } = result
+    if (!isTerminal(state)) return undefined
+    return state === "completed" ? result.result : { taskId, state, result: null, failure }
+  })
+
+const isTaskId = Schema.is(TaskId)
+
+const resultOf = (environment: Environment, taskId: TaskId): Effect.Effect<Driver.TaskResult | undefined> =>
+  ask(environment, "results", environment.absurd.coalesced.result(environment.settings.queue, taskId))
+
+/** Nothing is stored under an id that cannot be stored. */
+const find = (environment: Environment, executionId: string): Effect.Effect<TaskId | undefined> => {
+  const { absurd: { driver }, settings: { queue } } = environment
+  return isKey(executionId)
+    ? ask(environment, "findTask", driver.findTask({ queue, idempotencyKey: executionId }))
+    : Effect.succeed(undefined)
+}
+
+const isKey = Schema.is(IdempotencyKey)
 
 /** What is kept of a child is what its task was completed with, or how it ended otherwise. */
 const decodeChild = (workflow: Workflow.Any, stored: Schema.Json): Effect.Effect<Result> =>

@@ -13,9 +13,6 @@ import { CheckpointName, EventName, type TaskId } from "../../core/Identifiers.t
 export const deferredEvent = (executionId: string, name: string): EventName =>
   EventName.make(`wf:${executionId}:deferred:${name}`)
 
-/** The end of an execution. Its payload is what the task is completed with. */
-export const doneEvent = (taskId: TaskId): EventName => EventName.make(`wf:${taskId}:done`)
-
 export const interruptEvent = (taskId: TaskId): EventName => EventName.make(`wf:${taskId}:interrupt`)
 
 /** Emitted before {@link interruptEvent} when the execution must not go on even where it would not suspend. */
@@ -38,9 +35,10 @@ export const deferredStep = (name: string): CheckpointName => CheckpointName.mak
 export const clockStep = (deferredName: string): CheckpointName => CheckpointName.make(`clock:${deferredName}`)
 
 /** How a child execution ended. */
-export const childStep = (executionId: string): CheckpointName => CheckpointName.make(`child:${executionId}`)
+export const childPrefix = "child:"
+export const childStep = (executionId: string): CheckpointName => CheckpointName.make(childPrefix + executionId)
 
-/** That a child execution was started whose end does not matter. */
+/** The id of a child execution's task, once it was started. */
 export const startedStep = (executionId: string): CheckpointName => CheckpointName.make(`started:${executionId}`)
 
 export const interruptStep: CheckpointName = CheckpointName.make("interrupt")
@@ -51,10 +49,6 @@ export const resumeStep = (suspension: string): CheckpointName => CheckpointName
 /** The failure with which the execution was suspended last. A checkpoint is written once, hence the number. */
 export const failurePrefix = "failure:"
 export const failureStep = (number: number): CheckpointName => CheckpointName.make(failurePrefix + number)
-
-/** When a parent looks after its children although nobody has told it anything. */
-export const lookPrefix = "look:"
-export const lookStep = (number: number): CheckpointName => CheckpointName.make(lookPrefix + number)
 
 // --- headers
 

@@ -1,34 +1,44 @@
 /**
- * Claims the runs of workflows, keeps their leases alive, and tells live runs what other processes have done.
+ * Claims the runs of workflows, and executes them side by side.
  *
  * Everything belongs to the engine's scope. When it closes, claiming stops first; then all runs are cut off and handed back,
  * claimable at once; the heartbeats end last.
  */
-import { Clock, Deferred, Duration, Effect, Exit, FiberSet, Schedule, type Scope, Stream } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope } from "effect"
+import * as Claimer from "../../core/Claimer.ts"
 import type * as Driver from "../../core/Driver.ts"
-import type { DriverError, NotFound } from "../../core/Errors.ts"
-import { ClaimToken } from "../../core/Identifiers.ts"
-import { type Environment, outageBackoff } from "./Environment.ts"
+import * as Heartbeat from "../../core/Heartbeat.ts"
+import * as Telemetry from "../../core/Telemetry.ts"
+import * as Claiming from "./Claiming.ts"
+import type { Environment } from "./Environment.ts"
 import * as Execution from "./Execution.ts"
 import * as Names from "./Names.ts"
+import * as Running from "./Running.ts"
+import * as Watch from "./Watch.ts"
 
 export const make = Effect.fnUntraced(function*(environment: Environment): Effect.fn.Return<void, never, Scope.Scope> {
-  yield* keepLeases(environment)
-  const slots: Slots = { used: 0, fibers: yield* FiberSet.make<void>() }
-  yield* Effect.addFinalizer(() => release(environment, () => true))
-  yield* Effect.forkScoped(Effect.repeat(watch(environment), Schedule.spaced(environment.settings.pollInterval)))
-  yield* listen(environment)
-  yield* work(environment, slots).pipe(
-    Effect.tapError((error) => Effect.logWarning("Claiming failed; trying again", error)),
-    Effect.retry(outageBackoff),
-    Effect.orDie,
-    Effect.annotateLogs({ queue: environment.settings.queue, worker: environment.absurd.workerId }),
-    Effect.forkScoped
-  )
+  const { absurd, settings } = environment
+  const heartbeat = yield* Heartbeat.make(absurd, settings.lease)
+  const slots = makeSlots(environment, heartbeat, Effect.runForkWith(yield* Effect.context<never>()))
+  const claimer = yield* Claimer.make(absurd, {
+    lease: settings.lease,
+    start: slots.start,
+    free: slots.free,
+    tracks: heartbeat.tracks
+  })
+  yield* Watch.make(environment)
+  const claiming = { ...environment, queue: settings.queue, pollInterval: settings.pollInterval, claimer }
+  yield* Claiming.heed(claiming, heartbeat, environment.observers.notify)
+  const polling = yield* Effect.forkScoped(Claiming.poll({
+    ...claiming,
+    wanted: () => environment.workflows.size === 0 ? 0 : slots.free(),
+    except: () => [...environment.unknown]
+  }))
+  // Runs before everything above ends.
+  yield* Effect.addFinalizer(() => shutDown(environment, slots, polling, claimer))
 })
 
-/** Cuts off the live runs that match, and waits until they are handed back. */
+/** Cuts off the live runs that match, and waits until they are handed back, as long as the engine may take to stop. */
 export const release = (
   environment: Environment,
   matches: (execution: Execution.Execution) => boolean
@@ -36,155 +46,120 @@ export const release = (
   Effect.suspend(() => {
     const executions = [...environment.live.values()].filter(matches)
     for (const execution of executions) Execution.cutOff(execution, "Released")
-    return Effect.forEach(executions, (execution) => Deferred.await(execution.finished), { discard: true })
+    const finished = Effect.forEach(executions, (execution) => Deferred.await(execution.finished), { discard: true })
+    return Effect.flatMap(Effect.timeoutOption(finished, environment.settings.shutdownGrace), (answer) => {
+      if (answer._tag === "Some") return Effect.void
+      const left = executions.filter((execution) => !Deferred.isDoneUnsafe(execution.finished)).length
+      return Effect.logWarning(
+        `${left} executions did not end when they were cut off; others take them up when their leases end`
+      )
+    })
   })
 
 // --- internal
 
 interface Slots {
-  used: number
-  readonly fibers: FiberSet.FiberSet<void>
+  readonly start: Claimer.Options["start"]
+  /** For how many more runs there is room. */
+  readonly free: () => number
+  /** From now on what is claimed is given back. */
+  readonly close: () => void
+  /** Returns when nothing is executed or given back. */
+  readonly idle: Effect.Effect<void>
 }
 
-const work = Effect.fnUntraced(function*(
+/** The fibers of runs belong to nobody's scope: code that does not end when it is interrupted must not keep the engine. */
+const makeSlots = (
   environment: Environment,
-  slots: Slots
-): Effect.fn.Return<never, DriverError | NotFound> {
-  const { changed, settings, wake, workflows } = environment
-  while (true) {
-    changed.closeUnsafe()
-    const free = settings.concurrency - slots.used
-    if (free <= 0 || workflows.size === 0) {
-      yield* changed.await
-      continue
-    }
-    // Closed before the claim, so that a hint during the claim is not lost.
-    wake.closeUnsafe()
-    const claimed = yield* Effect.uninterruptible(claimAndStart(environment, slots, free))
-    if (claimed < free) yield* Effect.ignore(Effect.timeout(wake.await, settings.pollInterval))
+  heartbeat: Heartbeat.Heartbeat,
+  run: (effect: Effect.Effect<unknown>) => Fiber.Fiber<unknown>
+): Slots => {
+  const { absurd, changed, settings, unknown, workflows } = environment
+  const idle = Latch.makeUnsafe(true)
+  let fibers = 0
+  let used = 0
+  let closing = false
+  const fork = (effect: Effect.Effect<unknown>): void => {
+    fibers++
+    idle.closeUnsafe()
+    run(effect).addObserver(() => {
+      if (--fibers === 0) idle.openUnsafe()
+    })
   }
+  const start: Slots["start"] = (queue, claimed, claimedAt) => {
+    const registration = workflows.get(claimed.name)
+    if (closing) return fork(Claimer.giveBack(absurd, queue, [claimed]))
+    if (registration === undefined) {
+      const isNew = !unknown.has(claimed.name)
+      Claiming.remember(unknown, claimed.name)
+      return fork(Effect.andThen(isNew ? logUnknown(claimed) : Effect.void, Claimer.giveBack(absurd, queue, [claimed])))
+    }
+    const executionId = claimed.headers[Names.executionHeader]
+    if (typeof executionId !== "string") return fork(refuse(environment, claimed))
+    used++
+    const execution = Execution.make(environment, claimed, registration, { executionId, sentAt: claimedAt })
+    const untrack = heartbeat.track(queue, beating(execution, heartbeat.leaseOf(claimedAt)))
+    environment.live.set(executionId, execution)
+    const ended = Effect.sync(() => {
+      untrack()
+      used--
+      if (environment.live.get(executionId) === execution) environment.live.delete(executionId)
+      Deferred.doneUnsafe(execution.finished, Exit.void)
+      environment.observers.notify(claimed.taskId)
+      changed.openUnsafe()
+    })
+    fork(Effect.ensuring(Telemetry.running(queue, claimed, Running.run(environment, execution)), ended))
+  }
+  return {
+    start,
+    free: () => settings.concurrency - used,
+    close: () => {
+      closing = true
+    },
+    idle: idle.await
+  }
+}
+
+/** An execution as the heart of a worker knows it. */
+const beating = (execution: Execution.Execution, lease: Heartbeat.Beating["lease"]): Heartbeat.Beating => ({
+  claimed: execution.claimed,
+  lease,
+  get settling() {
+    return execution.settling
+  },
+  end: () => Execution.cutOff(execution, "Lost")
 })
 
-const claimAndStart = Effect.fnUntraced(function*(
+/** Another process, or this one in a moment, may know the workflow: it is given back at once, and left alone from then on. */
+const logUnknown = ({ name }: Driver.Claimed) =>
+  Effect.logInfo(`This program leaves executions of "${name}" to others, for no workflow of this name is registered`)
+
+/** A task that no engine has started. It is nobody's. */
+const refuse = ({ absurd: { coalesced, outage }, settings: { lease, queue } }: Environment, claimed: Driver.Claimed) =>
+  Effect.logWarning(`The task ${claimed.taskId} has the name of a workflow, but is no execution; putting it back`).pipe(
+    Effect.andThen(
+      outage.persist(
+        coalesced.release(queue, { runId: claimed.runId, token: claimed.token, until: Duration.minutes(1) })
+      )
+    ),
+    Effect.timeoutOption(lease),
+    Effect.ignore
+  )
+
+const shutDown = (
   environment: Environment,
   slots: Slots,
-  limit: number
-) {
-  const { absurd, settings: { lease, queue } } = environment
-  const token = ClaimToken.make(`${absurd.workerId}:${SecureRandom.uuidV7Unsafe()}`)
-  const sentAt = yield* Clock.currentTimeMillis
-  const claimed = yield* Effect.catchIf(
-    absurd.driver.claim({ queue, token, lease, limit }),
-    (error) => error._tag === "DriverError" && error.reason._tag === "OutcomeUnknown",
-    () => absurd.driver.claimedWith({ queue, token })
-  )
-  slots.used += claimed.length
-  const freed = Effect.sync(() => {
-    slots.used--
-    environment.changed.openUnsafe()
-  })
-  for (const run of claimed) {
-    yield* FiberSet.run(slots.fibers, Effect.ensuring(execute(environment, run, sentAt), freed))
-  }
-  return claimed.length
-})
-
-const execute = (environment: Environment, claimed: Driver.Claimed, sentAt: number): Effect.Effect<void> => {
-  const { live, observers, settings: { lease }, workflows } = environment
-  const registration = workflows.get(claimed.name)
-  const executionId = claimed.headers[Names.executionHeader]
-  const executed = registration === undefined || typeof executionId !== "string"
-    ? deferUnknown(environment, claimed)
-    : Effect.suspend(() => {
-      const execution = Execution.make(claimed, registration, { executionId, sentAt, lease })
-      live.set(executionId, execution)
-      return Effect.ensuring(
-        Execution.run(environment, execution),
-        Effect.sync(() => {
-          if (live.get(executionId) === execution) live.delete(executionId)
-          Deferred.doneUnsafe(execution.finished, Exit.void)
-          observers.notify(claimed.taskId)
-        })
-      )
-    })
-  return Effect.annotateLogs(executed, { workflow: claimed.name, taskId: claimed.taskId, runId: claimed.runId })
+  polling: Fiber.Fiber<unknown>,
+  claimer: Claimer.Claimer
+): Effect.Effect<void> => {
+  const { shutdownGrace } = environment.settings
+  slots.close()
+  return Effect.all([
+    release(environment, () => true),
+    Fiber.interrupt(polling).pipe(
+      Effect.andThen(claimer.settle),
+      Effect.andThen(slots.idle),
+      Effect.timeoutOption(shutdownGrace)
+    )
+  ], { concurrency: "unbounded", discard: true })
 }
-
-/** A process of another version may know the workflow: it is put back, without an attempt, for a few seconds. */
-const deferUnknown = (environment: Environment, { runId, token }: Driver.Claimed): Effect.Effect<void> =>
-  Effect.logWarning("No workflow of this name is registered in this program; putting it back").pipe(
-    Effect.andThen(environment.absurd.coalesced.release(environment.settings.queue, {
-      runId,
-      token,
-      until: Duration.seconds(5)
-    })),
-    Effect.catch((error: DriverError | NotFound) => Effect.logWarning("Could not put the task back", error)),
-    Effect.asVoid
-  )
-
-/** Hints may be missing altogether; polling does not depend on them. */
-const listen = ({ absurd, settings, wake }: Environment) =>
-  absurd.driver.signals.pipe(
-    Stream.runForEach((signal) =>
-      signal._tag === "Work" && signal.queue === settings.queue ? Effect.sync(() => wake.openUnsafe()) : Effect.void
-    ),
-    Effect.retry(outageBackoff),
-    Effect.ignore,
-    Effect.forkScoped
-  )
-
-/**
- * Renews the leases of all live runs, in one request per beat. A run whose claim does not hold any more is cut off; so is, a
- * sixth of the lease before its end, a run whose lease could not be renewed.
- */
-const keepLeases = Effect.fnUntraced(function*({ absurd, live, settings: { lease, queue } }: Environment) {
-  const leaseMillis = Duration.toMillis(lease)
-  const beat = (execution: Execution.Execution) =>
-    Effect.gen(function*() {
-      const { runId, token } = execution.claimed
-      const sentAt = yield* Clock.currentTimeMillis
-      const outcome = yield* absurd.coalesced.extend(queue, { runId, token, lease })
-      if (outcome === "applied") execution.heldUntil = sentAt + leaseMillis
-      else Execution.cutOff(execution, "Lost")
-    }).pipe(Effect.catch((error: DriverError | NotFound) => Effect.logWarning("A heartbeat failed", error)))
-  const beats = Effect.suspend(() => Effect.forEach(live.values(), beat, { concurrency: "unbounded", discard: true }))
-  const expire = Effect.map(Clock.currentTimeMillis, (now) => {
-    for (const execution of live.values()) {
-      if (now >= execution.heldUntil - leaseMillis / 6) Execution.cutOff(execution, "Lost")
-    }
-  })
-  // The watch must not wait for a heartbeat that does not return.
-  yield* Effect.forkScoped(Effect.repeat(beats, Schedule.spaced(Duration.millis(leaseMillis / 3))))
-  yield* Effect.forkScoped(Effect.repeat(expire, Schedule.spaced(Duration.millis(leaseMillis / 12))))
-})
-
-/**
- * Looks for what other processes have done to live runs: a deferred that a run has parked on, next to something that keeps it
- * running, preempts it; an unsafe interrupt ends it. Runs that sleep are woken by the store.
- */
-const watch = (environment: Environment): Effect.Effect<void> =>
-  Effect.suspend(() =>
-    Effect.forEach(environment.live.values(), (execution) => Effect.ignoreCause(look(environment, execution)), {
-      concurrency: 5,
-      discard: true
-    })
-  )
-
-const look = (environment: Environment, execution: Execution.Execution): Effect.Effect<void> =>
-  Effect.gen(function*() {
-    const { absurd: { driver }, settings: { queue } } = environment
-    const { attempt, executionId } = execution
-    if (!execution.killed) yield* Execution.learnInterrupt(environment, execution)
-    if (execution.killed) Execution.kill(execution)
-    for (const name of attempt.parked) {
-      if (!attempt.instance.awaitedDeferreds.has(name)) continue
-      const event = yield* Execution.request(
-        execution,
-        driver.readEvent({ queue, event: Names.deferredEvent(executionId, name) })
-      )
-      if (event === undefined || attempt !== execution.attempt) continue
-      // Once: the attempt ends by it, and the next one reads the completion.
-      attempt.parked.delete(name)
-      Execution.preempt(execution, name)
-    }
-  })

@@ -2,6 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { Absurd, Installation } from "effect-absurd"
 import * as PostgresDriver from "../../../src/drivers/postgres/PostgresDriver.ts"
+import * as Fixture from "../../conformance/Fixture.ts"
 import * as ProgramSuite from "../../conformance/ProgramSuite.ts"
 import * as Suites from "../../conformance/Suites.ts"
 import * as ForeignPostgres from "../../support/ForeignPostgres.ts"
@@ -20,9 +21,16 @@ layer(TestPostgres.layerEmpty({ maxConnections: 1 }))("installing beside another
     }))
 })
 
-Suites.essential(
+Suites.all(
   "the PostgreSQL driver on another installation",
   Layer.merge(PostgresDriver.layer, TestTime.layerSql).pipe(Layer.provide(ForeignPostgres.layer({ maxConnections: 1 })))
+)
+
+Suites.all(
+  "the PostgreSQL driver on another installation with partitioned queues",
+  Layer.mergeAll(PostgresDriver.layer, TestTime.layerSql, Layer.succeed(Fixture.Storage, "partitioned")).pipe(
+    Layer.provide(ForeignPostgres.layer({ maxConnections: 1 }))
+  )
 )
 
 ProgramSuite.suite(

@@ -92,14 +92,19 @@ const mismatch = (effect: Effect.Effect<unknown, DriverError>) =>
   })
 
 /** A schema absurd that we did not install: ours, made to look like another one. */
-const foreign = Effect.fnUntraced(function*({ sql }: Database, version = "0.4.0") {
+const foreign = Effect.fnUntraced(function*({ sql }: Database, version: string | null = "0.4.0") {
   yield* sql.rows(Installation.script)
   yield* sql.rows("select absurd.create_queue('theirs')")
   yield* sql.rows("drop schema absurd_effect cascade")
-  yield* sql.rows(
-    `create or replace function absurd.get_schema_version() returns text language sql as 'select ''${version}''::text'`
-  )
+  yield* setVersion(sql, version)
 })
+
+const setVersion = (sql: Session.Connection, version: string | null) =>
+  sql.rows(
+    `create or replace function absurd.get_schema_version() returns text language sql as $$ select ${
+      version === null ? "null" : `'${version}'`
+    }::text $$`
+  )
 
 const test = (
   name: string,
@@ -304,9 +309,59 @@ const refusals = [
         yield* foreign(database)
         yield* database.sql.rows(change)
         assert.include(yield* mismatch(database.use(Installation.install)), problem)
+        const refused = yield* database.sql.refusal(Installation.additiveScript)
+        assert.include(refused.message, problem.replace(/^its version is (.*)/, "its version, \"$1\", is not known"))
         assert.strictEqual(yield* database.sql.value("select to_regnamespace('absurd_effect') is null"), true)
       }))
-  )
+  ),
+
+  ...["main", "0.4.0", "v0.4.0", `effect-absurd ${Installation.version}`].map((version) =>
+    test(`another installation is accepted when its version is ${version}`, (database) =>
+      Effect.gen(function*() {
+        yield* foreign(database, version)
+        yield* database.use(Installation.install)
+        yield* database.use(Installation.check)
+        yield* database.sql.rows(Installation.additiveScript)
+      }))
+  ),
+
+  ...["banana", "", null, "9.9.9", "1.0.0", "4", "0.4", "0.5.0", "0.4.1", "0.4.0-rc.1", "0.3.9", "mainly"].map((
+    version
+  ) =>
+    test(`another installation is refused when its version is ${JSON.stringify(version)}`, (database) =>
+      Effect.gen(function*() {
+        const { sql, use } = database
+        const problem = version === null ? "it does not say its version" : `its version is ${version || "empty"}`
+        yield* foreign(database, version)
+        const message = yield* mismatch(use(Installation.install))
+        assert.include(message, problem)
+        assert.include(message, version === "0.3.9" ? "Bring it up to Absurd 0.4.0" : "Installation.AcceptedVersions")
+        const refused = yield* sql.refusal(Installation.additiveScript)
+        assert.include(refused.message, `its version, ${version === null ? "null" : `"${version}"`}, is not known`)
+        assert.strictEqual(yield* sql.value("select to_regnamespace('absurd_effect') is null"), true)
+
+        // One that was fine when the kernel was installed, and has been upgraded since.
+        yield* setVersion(sql, "0.4.0")
+        yield* use(Installation.install)
+        yield* setVersion(sql, version)
+        assert.include(yield* mismatch(use(Installation.check)), problem)
+        assert.include(yield* mismatch(use(Installation.install)), problem)
+      }))
+  ),
+
+  test("a version is accepted by name, by the layer and the check as by the script", (database) =>
+    Effect.gen(function*() {
+      const { sql, use } = database
+      yield* foreign(database, "0.5.0")
+      const accepting = (versions: ReadonlyArray<string>) =>
+        Effect.provideService(Installation.AcceptedVersions, versions)
+      yield* mismatch(use(Installation.install).pipe(accepting(["0.5.1", "0.6.0"])))
+      yield* use(Installation.install).pipe(accepting(["0.6.0", "0.5.0"]))
+      yield* use(Installation.check).pipe(accepting(["0.5.0"]))
+      assert.include((yield* sql.refusal(Installation.additiveScript)).message, "\"0.5.0\", is not known")
+      yield* sql.rows("set absurd_effect.accepted_version = '0.5.0'")
+      yield* sql.rows(Installation.additiveScript)
+    }))
 ]
 
 const print = async (): Promise<string> => {

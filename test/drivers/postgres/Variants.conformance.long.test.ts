@@ -13,7 +13,7 @@ import * as TestTime from "../../support/TestTime.ts"
 import * as Servers from "./management/Servers.ts"
 import * as Session from "./management/Session.ts"
 
-Suites.essential(
+Suites.all(
   "the PostgreSQL driver with partitioned queues",
   Layer.mergeAll(PostgresDriver.layer, TestTime.layerSql, Layer.succeed(Fixture.Storage, "partitioned")).pipe(
     Layer.provide(TestPostgres.layer({ maxConnections: 1 }))
@@ -38,11 +38,13 @@ for (const [version, bin] of Servers.installed) {
   const server = ManagedRuntime.make(Servers.layerInstalled(bin))
   afterAll(() => server.dispose())
 
-  Suites.essential(
-    `the PostgreSQL driver on PostgreSQL ${version}`,
-    Layer.merge(PostgresDriver.layer, TestTime.layerSql).pipe(
-      Layer.provide(client),
-      Layer.provide(Layer.effectContext(server.contextEffect))
-    )
+  const subject = Layer.merge(PostgresDriver.layer, TestTime.layerSql).pipe(
+    Layer.provide(client),
+    Layer.provide(Layer.effectContext(server.contextEffect))
+  )
+  Suites.all(`the PostgreSQL driver on PostgreSQL ${version}`, subject)
+  Suites.all(
+    `the PostgreSQL driver on PostgreSQL ${version} with partitioned queues`,
+    Layer.merge(subject, Layer.succeed(Fixture.Storage, "partitioned"))
   )
 }

@@ -1,6 +1,6 @@
 /** Deferreds, clocks, races, children, and what several processes do to one execution. */
 import { assert, layer } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Exit, Layer, Option, Ref, Schema } from "effect"
+import { Cause, DateTime, Deferred, Duration, Effect, Exit, Layer, Option, Ref, Schema, Scope } from "effect"
 import { Absurd, Identifiers } from "effect-absurd"
 import { Activity, DurableClock, DurableDeferred, Workflow, WorkflowEngine } from "effect/workflow"
 import { TestTime } from "../../support/TestTime.ts"
@@ -289,8 +289,9 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         )
       }))
 
-    it.effect("a parent finds out that its child's task was cancelled", () =>
+    it.effect("a parent is woken when its child's task is cancelled", () =>
       Effect.gen(function*() {
+        const { now } = yield* TestTime
         const [Parent, Child] = [make("Parent"), make("Child")]
         const { driver } = yield* Absurd.Absurd
         const queue = yield* makeQueue
@@ -312,11 +313,88 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
           })
           yield* Absurd.cancelTask(taskId!, { queue })
           assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(Child.execute({ id: "p" }))))
+          const before = yield* now
           const result = yield* Effect.forkChild(Parent.execute({ id: "p" }))
-          yield* pass("1 minute")
           assert.isTrue(yield* joinWhileTimePasses(result))
+          assert.isAtMost(DateTime.distance(before, yield* now).pipe(Duration.toMillis), 5000)
         }).pipe(Effect.provideService(WorkflowEngine.WorkflowEngine, engine))
       }))
+
+    it.effect("a parent is told of the end of a child that was cleaned up before it looked, and starts it once", () =>
+      Effect.gen(function*() {
+        const [Parent, Child] = [make("Parent"), make("Child")]
+        const { driver } = yield* Absurd.Absurd
+        const { advance } = yield* TestTime
+        const runs = yield* Ref.make(0)
+        const queue = yield* makeQueue
+        const name = Identifiers.QueueName.make(queue)
+        const child = yield* Child.executionId({ id: "p" })
+        const find = Effect.map(
+          driver.findTask({ queue: name, idempotencyKey: Identifiers.IdempotencyKey.make(child) }),
+          Option.fromUndefinedOr
+        )
+        const scope = yield* Scope.fork(yield* Effect.scope)
+        const first = yield* Scope.provide(
+          makeProcess(options(queue), Parent.toLayer(({ id }) => Effect.exit(Child.execute({ id })))),
+          scope
+        )
+        const parent = yield* Effect.provideService(
+          Parent.execute({ id: "p" }, { discard: true }),
+          WorkflowEngine.WorkflowEngine,
+          first
+        )
+        yield* settled(Parent, parent).pipe(Effect.provideService(WorkflowEngine.WorkflowEngine, first))
+        yield* Scope.close(scope, Exit.void)
+        // The child ends, and is forgotten, while nobody works on the parent.
+        const worker = yield* makeProcess(
+          options(queue),
+          Child.toLayer(() => Effect.as(Ref.update(runs, (n) => n + 1), "ended"))
+        )
+        yield* untilTrue(
+          Effect.andThen(
+            advance("50 millis"),
+            Effect.map(worker.poll(Child, child), Option.exists((result) => result._tag === "Complete"))
+          )
+        )
+        yield* advance("1 minute")
+        assert.strictEqual(yield* driver.cleanupTasks({ queue: name, ttl: Duration.seconds(10), limit: 10 }), 1)
+        assert.isTrue(Option.isNone(yield* find))
+        const second = yield* makeProcess(
+          options(queue),
+          Parent.toLayer(({ id }) => Effect.map(Effect.exit(Child.execute({ id })), Exit.hasDies))
+        )
+        const result = yield* Effect.forkChild(
+          Parent.execute({ id: "p" }).pipe(Effect.provideService(WorkflowEngine.WorkflowEngine, second))
+        )
+        assert.isTrue(yield* joinWhileTimePasses(result))
+        assert.strictEqual(yield* Ref.get(runs), 1)
+        assert.isTrue(Option.isNone(yield* find))
+      }))
+
+    it.effect("a parent that waits for a child that has failed and is suspended tells why", () => {
+      const [Grandparent, Parent] = [make("Grandparent"), make("Parent")]
+      const Child = make("Child").annotate(Workflow.SuspendOnFailure, true)
+      const workflows = Layer.mergeAll(
+        Grandparent.toLayer(({ id }) => Parent.execute({ id })),
+        Parent.toLayer(({ id }) => Child.execute({ id })),
+        Child.toLayer(() => Effect.fail("child broke"))
+      )
+      return inProcess(
+        workflows,
+        Effect.gen(function*() {
+          const id = { id: "1" }
+          const executionId = yield* Grandparent.execute(id, { discard: true })
+          for (const [workflow, of] of [[Grandparent, executionId], [Parent, yield* Parent.executionId(id)]] as const) {
+            const told = yield* eventually(Effect.map(
+              workflow.poll(of),
+              Option.filter((result) => result._tag === "Suspended" && result.cause !== undefined)
+            ))
+            assert.include(told._tag === "Suspended" ? String(Cause.squash(told.cause!)) : "", "child broke")
+            assert.isUndefined(told._tag === "Suspended" ? told.failed : true)
+          }
+        })
+      )
+    })
 
     it.effect("resume wakes what suspended itself, and nothing else", () =>
       Effect.gen(function*() {

@@ -259,6 +259,67 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         assert.strictEqual((yield* driver.getTask({ queue: name, taskId: taskId! }))?.attempts, 1)
       }))
 
+    it.effect("an execution that was handed back, or whose process died, is not told as suspended", () =>
+      Effect.gen(function*() {
+        const { advance } = yield* TestTime
+        const queue = yield* makeQueue
+        const W = make("HandedBack")
+        const started = yield* Deferred.make<void>()
+        const client = yield* makeProcess(options(queue))
+        const { driver } = yield* Absurd.Absurd
+        const poll = (executionId: string) =>
+          Effect.provideService(W.poll(executionId), WorkflowEngine.WorkflowEngine, client)
+        const name = Identifiers.QueueName.make(queue)
+        const [handedBack, crashed] = yield* Effect.forEach(
+          ["1", "2"],
+          (id) => Effect.provideService(W.execute({ id }, { discard: true }), WorkflowEngine.WorkflowEngine, client)
+        )
+        const claimed = yield* driver.claim({
+          queue: name,
+          token: Identifiers.ClaimToken.make("dies"),
+          lease: Duration.seconds(1),
+          limit: 2
+        })
+        const dead = claimed.find(({ headers }) => Object.values(headers).includes(crashed!))!
+        const other = claimed.find((run) => run !== dead)!
+        yield* driver.release({
+          queue: name,
+          runs: [{ runId: other.runId, token: other.token, until: Duration.zero }]
+        })
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* makeProcess(
+            { ...options(queue), concurrency: 1 },
+            W.toLayer(() => Effect.andThen(Deferred.succeed(started, undefined), Effect.never))
+          )
+          yield* Deferred.await(started)
+        }))
+        assert.deepStrictEqual(yield* poll(handedBack!), Option.none())
+        yield* advance("2 seconds")
+        // Finds the dead, and puts it off for a second.
+        yield* driver.claim({
+          queue: name,
+          token: Identifiers.ClaimToken.make("finds"),
+          lease: Duration.seconds(1),
+          limit: 0
+        }).pipe(Effect.ignore)
+        assert.deepStrictEqual(yield* poll(crashed!), Option.none())
+      }))
+
+    it.effect("ids that cannot be stored are those of no execution", () =>
+      inProcess(
+        make("Odd").toLayer(() => Effect.succeed(1)),
+        Effect.gen(function*() {
+          const engine = yield* WorkflowEngine.WorkflowEngine
+          const W = make("Odd")
+          for (const id of ["", " ", "a\u0000b", "\uD800", "x".repeat(5000)]) {
+            assert.deepStrictEqual(yield* W.poll(id), Option.none())
+            yield* W.resume(id)
+            yield* W.interrupt(id)
+            yield* engine.interruptUnsafe(W, id)
+          }
+        })
+      ))
+
     it.effect("a run whose task is cancelled is abandoned, and the execution ends interrupted", () =>
       Effect.gen(function*() {
         const { advance } = yield* TestTime

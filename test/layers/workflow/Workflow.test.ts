@@ -7,7 +7,10 @@ import * as TestTime from "../../support/TestTime.ts"
 import * as BasicSuite from "./BasicSuite.ts"
 import * as DurableSuite from "./DurableSuite.ts"
 import * as EndingSuite from "./EndingSuite.ts"
+import * as ListSuite from "./ListSuite.ts"
+import * as OnceSuite from "./OnceSuite.ts"
 import * as QueueSuite from "./QueueSuite.ts"
+import * as SameSuite from "./SameSuite.ts"
 import * as StressSuite from "./StressSuite.ts"
 
 // An embedded PostgreSQL takes more than a second to start, so all suites share one.
@@ -27,7 +30,10 @@ const stores = {
 for (const [where, store] of Object.entries(stores)) {
   BasicSuite.suite(`Executions ${where}`, store)
   DurableSuite.suite(`Waits and children ${where}`, store)
+  OnceSuite.suite(`Happening once ${where}`, store)
   EndingSuite.suite(`Interrupts and ends ${where}`, store)
+  ListSuite.suite(`Lists ${where}`, store)
   QueueSuite.suite(`Durable queues ${where}`, store)
+  SameSuite.suite(`As in Effect's engine ${where}`, store)
   StressSuite.suite(`Stress ${where}`, where === "in memory" ? 500 : 100, store)
 }

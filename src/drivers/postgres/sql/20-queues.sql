@@ -301,7 +301,7 @@ as $fn$
   select absurd.create_queue(p_queue_name, 'unpartitioned')
 $fn$;
 
--- Removes a queue, all that is in it, and its cron jobs. An unknown queue is no error, and its name may be one that
+-- Removes a queue, all that is in it, its cron jobs, and that it was paused. An unknown queue is no error, and its name may be one that
 -- could not be created today.
 create or replace function absurd.drop_queue(p_queue_name text)
 returns void
@@ -332,6 +332,7 @@ begin
     execute format('drop table absurd.%I', v_table);
   end loop;
   perform absurd.drop_detached_leftovers(p_queue_name);
+  perform absurd_effect.forget_queue(p_queue_name);
   delete from absurd.queues as q where q.queue_name = p_queue_name;
 end
 $fn$;

@@ -32,6 +32,14 @@ begin
     for share
   $q$) using p_waits, p_queue;
   for v_queue in select distinct w ->> 'queue' from jsonb_array_elements(p_waits) w where w ? 'tasks' loop
+    -- In a queue that does not exist there are no tasks that could be waited for.
+    if to_regclass(format('absurd.%I', 't_' || v_queue)) is null then
+      select jsonb_object_agg(w ->> 'step', '{"over": true}'::jsonb) into v_found
+      from jsonb_array_elements(p_waits) w
+      where w ? 'tasks' and w ->> 'queue' = v_queue;
+      v_all := v_all || v_found;
+      continue;
+    end if;
     execute absurd_effect.bind(v_queue, $q$
       select jsonb_object_agg(step, jsonb_build_object(
         'over', open = 0 or (fail_fast and failed),

@@ -143,7 +143,10 @@ begin
         where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
       ),
       exists (select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1),
-      exists (select from absurd_effect.paused_queues q where q.queue_name = $2)
+      exists (
+        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
+        where q.queue_name = $2 and p.queue_created_at = q.created_at
+      )
   $q$) into v_overdue, v_expired, v_due, v_paused using v_now, p_queue;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));

@@ -94,6 +94,22 @@ begin
 end;
 $$;
 
+-- Those of many events that have been emitted.
+create or replace function absurd_effect.read_events(p_queue text, p_events text[]) returns setof jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    select jsonb_build_object('name', event_name, 'payload', payload, 'emittedAt', absurd_effect.millis(emitted_at))
+    from absurd.%4$I where event_name = any ($1) and payload is not null
+  $q$) using p_events;
+end;
+$$;
+
 -- The task that has an idempotency key.
 create or replace function absurd_effect.find_task(p_queue text, p_key text) returns setof uuid
 language plpgsql stable

@@ -1,8 +1,9 @@
 -- For workers: hints that spare them polling, queues that are paused, and how much there is to do.
 
--- Queues from which nothing is claimed.
+-- Queues from which nothing is claimed. A queue that was dropped and made again is another one, and not paused.
 create table if not exists absurd_effect.paused_queues (
   queue_name text primary key,
+  queue_created_at timestamptz not null,
   paused_at timestamptz not null default now()
 );
 
@@ -59,11 +60,18 @@ begin
   -- An unknown queue raises.
   execute absurd_effect.bind(p_queue, 'select from absurd.%2$I limit 0');
   if p_paused then
-    insert into absurd_effect.paused_queues (queue_name) values (p_queue) on conflict do nothing;
+    insert into absurd_effect.paused_queues as p (queue_name, queue_created_at)
+    select q.queue_name, q.created_at from absurd.queues q where q.queue_name = p_queue
+    on conflict (queue_name) do update
+      set queue_created_at = excluded.queue_created_at, paused_at = excluded.paused_at
+      where p.queue_created_at <> excluded.queue_created_at;
     v_changed := found;
   else
-    delete from absurd_effect.paused_queues where queue_name = p_queue;
-    v_changed := found;
+    delete from absurd_effect.paused_queues p
+    using absurd.queues q
+    where p.queue_name = p_queue and q.queue_name = p.queue_name
+    returning p.queue_created_at = q.created_at into v_changed;
+    v_changed := coalesce(v_changed, false);
     if v_changed then
       perform absurd_effect.hint_work(p_queue);
     end if;
@@ -91,7 +99,10 @@ as $$
 begin
   return query execute absurd_effect.bind(p_queue, $q$
     select
-      exists (select from absurd_effect.paused_queues q where q.queue_name = $2),
+      exists (
+        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
+        where q.queue_name = $2 and p.queue_created_at = q.created_at
+      ),
       (select count(*) from (
         select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1 limit 100000
       ) counted),

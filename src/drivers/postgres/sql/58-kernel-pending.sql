@@ -8,6 +8,9 @@ returns table (task_id uuid, run_id uuid)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
 as $$
 declare

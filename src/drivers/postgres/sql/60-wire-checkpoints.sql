@@ -1,8 +1,8 @@
 -- The wire door to checkpoints.
 
--- Writes a checkpoint, over an older one unless a newer attempt owns it. A positive `p_extend_claim_by` makes the lease of
--- a running run end so many seconds from now. The run is locked first, so that an attempt that has just been given up can
--- no longer write.
+-- Writes a checkpoint of a running run's own task, over an older one unless a newer attempt owns it. A positive
+-- `p_extend_claim_by` makes the lease end so many seconds from now. The run is locked first, so that an attempt that has
+-- just been given up can no longer write.
 create or replace function absurd.set_task_checkpoint_state(
   p_queue_name text,
   p_task_id uuid,
@@ -25,13 +25,16 @@ begin
   select * into v_run from absurd_effect.states(p_queue_name, p_owner_run);
   if v_run.run_state is null then
     raise exception 'Run "%" not found for checkpoint', p_owner_run;
-  elsif v_run.task_state = 'cancelled' or v_run.run_state in ('cancelled', 'failed') then
+  elsif v_run.task_state = 'cancelled' or v_run.run_state <> 'running' then
     perform absurd_effect.refuse(
-      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end, ''
+      p_queue_name, p_owner_run, case when v_run.task_state = 'cancelled' then 'cancelled' else v_run.run_state end,
+      'Run "%1$s" is not currently running in queue "%2$s"'
     );
+  elsif v_run.task_id is distinct from p_task_id then
+    raise exception 'Run "%" does not belong to task "%"', p_owner_run, p_task_id;
   end if;
   v_now := absurd.current_time();
-  if p_extend_claim_by > 0 and v_run.run_state = 'running' and v_run.claim_expires_at is not null then
+  if p_extend_claim_by > 0 and v_run.claim_expires_at is not null then
     execute absurd_effect.bind(p_queue_name, 'update absurd.%2$I set claim_expires_at = $2 where run_id = $1')
       using p_owner_run, v_now + make_interval(secs => p_extend_claim_by);
   end if;

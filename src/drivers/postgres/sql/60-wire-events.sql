@@ -1,5 +1,19 @@
 -- The wire door to events.
 
+-- Refuses an isolation level at which an emit and a wait could miss each other: whoever waits must see what has been
+-- committed until then, and not only what had been when its transaction began.
+create or replace function absurd.refuse_isolation(p_function text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception '% needs a transaction that is READ COMMITTED, and this one is %',
+      p_function, upper(current_setting('transaction_isolation'));
+  end if;
+end;
+$$;
+
 -- Emits an event, once per name: a later call changes nothing. Wakes every run that waits for it.
 create or replace function absurd.emit_event(p_queue_name text, p_event_name text, p_payload jsonb default null)
 returns void
@@ -10,6 +24,7 @@ begin
   if p_event_name is null or btrim(p_event_name) = '' then
     raise exception 'event_name must be provided';
   end if;
+  perform absurd.refuse_isolation('emit_event');
   perform absurd_effect.emit(p_queue_name, p_event_name, p_payload);
 end;
 $$;
@@ -51,7 +66,7 @@ begin
     return;
   end if;
 
-  perform absurd_effect.require_read_committed();
+  perform absurd.refuse_isolation('await_event');
   v_events := absurd_effect.hold_events(p_queue_name, array[p_event_name]);
   execute absurd_effect.bind(p_queue_name, $q$
     select r.task_id, r.state, t.state as task_state, r.wake_event

@@ -37,6 +37,19 @@ begin
 end;
 $$;
 
+-- Refuses an instant that never comes, or that is no instant. Whoever slept until then would sleep for ever, with no wait
+-- that says for what.
+create or replace function absurd.validate_instant(p_name text, p_at timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not isfinite(p_at) then
+    raise exception '% must be finite', p_name;
+  end if;
+end;
+$$;
+
 -- Fails a running or sleeping run. The next attempt, if there is one, starts at `p_retry_at` or as the task's strategy says.
 create or replace function absurd.fail_run(
   p_queue_name text,
@@ -52,6 +65,7 @@ declare
     'run', p_run_id, 'retry', case when p_retry_at is null then 'stored' else 'at' end, 'instant', p_retry_at
   );
 begin
+  perform absurd.validate_instant('retry_at', p_retry_at);
   if p_reason is not null then
     v_item := v_item || jsonb_build_object('reason', p_reason);
   end if;
@@ -70,6 +84,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform absurd.validate_instant('wake_at', p_wake_at);
   if exists (
     select from absurd_effect.release(
       p_queue_name, jsonb_build_array(jsonb_build_object('run', p_run_id, 'instant', p_wake_at))

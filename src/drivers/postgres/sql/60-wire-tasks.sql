@@ -1,5 +1,53 @@
 -- The wire door to tasks: names, columns, SQLSTATEs and messages that programs in other languages rely on.
 
+-- Refuses options that are no object. Null, in SQL or JSON, stands for none; unknown keys are ignored.
+create or replace function absurd.validate_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(p_options) not in ('object', 'null') then
+    raise exception 'options must be a JSON object';
+  end if;
+end;
+$$;
+
+-- Refuses the options of a spawn when they hold what the task could not honour: it would be ignored in silence, or be met
+-- by a worker long after whoever made the mistake has gone on.
+create or replace function absurd.validate_spawn_options(p_options jsonb) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key text;
+  v_value jsonb;
+begin
+  perform absurd.validate_options(p_options);
+  foreach v_key in array array['headers', 'retry_strategy', 'cancellation'] loop
+    if jsonb_typeof(p_options -> v_key) not in ('object', 'null') then
+      raise exception '% must be a JSON object', v_key;
+    end if;
+  end loop;
+  if jsonb_typeof(p_options -> 'idempotency_key') not in ('string', 'null') or p_options ->> 'idempotency_key' = '' then
+    raise exception 'idempotency_key must be a text that is not empty';
+  end if;
+  foreach v_key in array array['base_seconds', 'factor', 'max_seconds'] loop
+    v_value := p_options -> 'retry_strategy' -> v_key;
+    if jsonb_typeof(v_value) <> 'null'
+      and (absurd_effect.number_of(v_value, null, 1) is null or btrim(v_value #>> '{}') like '-%')
+    then
+      raise exception 'retry_strategy.% must be a number that is not negative', v_key;
+    end if;
+  end loop;
+  foreach v_key in array array['max_delay', 'max_duration'] loop
+    v_value := p_options -> 'cancellation' -> v_key;
+    if jsonb_typeof(v_value) <> 'null' and v_value #>> '{}' !~ '^[0-9]{1,9}$' then
+      raise exception 'cancellation.% must be a whole number of seconds from 0 to 999999999', v_key;
+    end if;
+  end loop;
+end;
+$$;
+
 -- Spawns a task, or finds the one that has the idempotency key (`created` is then false and the run its newest).
 create or replace function absurd.spawn_task(
   p_queue_name text,
@@ -11,11 +59,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
 begin
   if p_task_name is null or btrim(p_task_name) = '' then
     raise exception 'task_name must be provided';
   end if;
+  perform absurd.validate_spawn_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;
@@ -91,9 +141,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_max_attempts integer := (p_options ->> 'max_attempts')::integer;
+  v_max_attempts integer;
   v_retry record;
 begin
+  perform absurd.validate_options(p_options);
+  v_max_attempts := (p_options ->> 'max_attempts')::integer;
   if v_max_attempts < 1 then
     raise exception 'max_attempts must be >= 1';
   end if;

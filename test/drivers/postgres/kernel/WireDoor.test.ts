@@ -92,7 +92,7 @@ const idle = {
   fail: other(cannotFail),
   schedule: other(notRunning),
   extend: other(notRunning),
-  checkpoint: ok,
+  checkpoint: other(notRunning),
   await: other(mustRun),
   retry: other(notFailed)
 }

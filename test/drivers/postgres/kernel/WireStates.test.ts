@@ -79,8 +79,7 @@ const idle = {
   fail_run: "P0001 cannot be failed",
   schedule_run: notRunning,
   extend_claim: notRunning,
-  // The checkpoint is written, whoever holds the run.
-  set_task_checkpoint_state: ["completed", "completed"],
+  set_task_checkpoint_state: notRunning,
   await_event: mustRun,
   cancel_task: unchanged,
   retry_task: "P0001 is not currently failed"
@@ -99,13 +98,11 @@ const whileRunning: Row = {
 
 const whilePending: Row = {
   ...idle,
-  set_task_checkpoint_state: ["pending", "pending"],
   cancel_task: ["cancelled", "cancelled"]
 }
 
 const whileSleeping: Row = {
   ...whilePending,
-  set_task_checkpoint_state: ["sleeping", "sleeping"],
   fail_run: ["pending", "failed", "pending"]
 }
 

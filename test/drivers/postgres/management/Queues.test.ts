@@ -9,6 +9,24 @@ const tables = (sql: Session.Connection, queue: string) =>
   )
 
 Session.everywhere("queues", (it) => {
+  it.effect("a queue that was dropped and made again is not paused", () =>
+    Effect.gen(function*() {
+      const sql = yield* Session.another
+      const paused = sql.value("select paused from absurd_effect.queue_load('resting')")
+      for (let time = 0; time < 2; time++) {
+        yield* sql.rows("select absurd.create_queue('resting')")
+        assert.strictEqual(yield* sql.value("select absurd_effect.set_paused('resting', true)"), true)
+        assert.strictEqual(yield* paused, true)
+        yield* sql.rows("select absurd.drop_queue('resting')")
+        yield* sql.rows("select absurd.create_queue('resting')")
+        assert.strictEqual(yield* paused, false)
+        yield* sql.rows("select absurd.spawn_task('resting', 'work', '1')")
+        assert.lengthOf(yield* sql.rows("select * from absurd.claim_task('resting', 'worker')"), 1)
+      }
+      yield* sql.rows("select absurd.drop_queue('resting')")
+      assert.strictEqual(yield* sql.value("select count(*)::int from absurd_effect.paused_queues"), 0)
+    }))
+
   it.effect("an unpartitioned queue has five tables with their columns, defaults and keys", () =>
     Effect.gen(function*() {
       const sql = yield* Session.another

@@ -10,8 +10,12 @@ import * as Server from "../../../support/Server.ts"
 
 export class Place extends Context.Service<Place, Server.Location>()("test/management/Place") {}
 
-/** The folders of the programs of the versions that this machine has. */
+/**
+ * The folders of the programs of the versions that this machine has; none when the server of the test run was chosen, as
+ * `npm run test:matrix` does, for that one is meant.
+ */
 export const installed: ReadonlyArray<readonly [version: string, bin: string]> = (() => {
+  if (process.env["ABSURD_TEST_POSTGRES"] !== undefined) return []
   const folder = "/usr/lib/postgresql"
   return (Fs.existsSync(folder) ? Fs.readdirSync(folder) : [])
     .map((version) => [version, Path.join(folder, version, "bin")] as const)

@@ -1,0 +1,97 @@
+/**
+ * Which checkpoint a name stands for.
+ *
+ * @since 0.1.0
+ */
+import { Effect, type Fiber } from "effect"
+import type { CurrentRun } from "./CurrentRun.ts"
+import { InvalidUse } from "./Errors.ts"
+import { CheckpointName } from "./Identifiers.ts"
+import * as NameScope from "./NameScope.ts"
+
+/**
+ * The names of one execution.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StepNames {
+  readonly named: CurrentRun["Service"]["named"]
+  readonly begin: CurrentRun["Service"]["begin"]
+  /** How many names are in use: by steps, and by the waits themselves. */
+  readonly inUse: () => number
+}
+
+/**
+ * Starts with no name used.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
+  const counts = new Map<string, number>()
+  const active = new Set<string>()
+  const begun = new Map<string, Fiber.Fiber<unknown, unknown>>()
+  let groups = 0
+
+  const take = (base: string, fiber: Fiber.Fiber<unknown, unknown>): CheckpointName | undefined => {
+    const holder = begun.get(base)
+    // What the fiber itself has begun is no concurrent step, and a fiber that has ended completes none.
+    const held = holder !== undefined && holder !== fiber && holder.pollUnsafe() === undefined
+    if (active.has(base) || held) return undefined
+    const count = (counts.get(base) ?? 0) + 1
+    counts.set(base, count)
+    return CheckpointName.make(count === 1 ? base : `${base}#${count}`)
+  }
+
+  const outsideOfTransactions = <A, E, R>(base: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(inTransaction, (inside) => inside ? refuse(base, undone) : self)
+
+  const named: StepNames["named"] = (own, use, kind) =>
+    Effect.withFiber((fiber) => {
+      const base = NameScope.within(fiber.getRef(NameScope.NameScope), own)
+      return outsideOfTransactions(
+        base,
+        Effect.suspend(() => {
+          const name = take(base, fiber)
+          if (name === undefined) return refuse(base, twice)
+          active.add(base)
+          if (kind === "group") groups++
+          const free = Effect.sync(() => {
+            active.delete(base)
+            if (kind === "group") groups--
+          })
+          return Effect.ensuring(use(name), free)
+        })
+      )
+    })
+
+  const begin: StepNames["begin"] = (own) =>
+    Effect.withFiber((fiber) => {
+      const base = NameScope.within(fiber.getRef(NameScope.NameScope), own)
+      return outsideOfTransactions(
+        base,
+        Effect.suspend(() => {
+          const name = take(base, fiber)
+          if (name === undefined) return refuse(base, twice)
+          begun.set(base, fiber)
+          const free = Effect.sync(() => {
+            if (begun.get(base) === fiber) begun.delete(base)
+          })
+          return Effect.succeed({ name, free })
+        })
+      )
+    })
+
+  return { named, begin, inUse: () => active.size - groups }
+}
+
+// --- internal
+
+const twice = "this name is in use by a concurrent step of the same run; give each concurrent step its own name"
+
+const undone =
+  "it is inside a transaction of the program, which could undo it while this run goes on as if it were stored; " +
+  "use Step.transaction, which is a step itself, or take it out of the transaction"
+
+const refuse = (step: string, problem: string) => Effect.die(new InvalidUse({ step, problem }))
