@@ -59,8 +59,8 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Claimer, never, Scope.Scope> {
   const doubtful = new Map<ClaimToken, Doubt>()
   const inDoubt = Latch.makeUnsafe(false)
-  const doubt = (token: ClaimToken, queue: QueueName, claimedAt: number) => {
-    doubtful.set(token, { queue, claimedAt })
+  const doubt = (token: ClaimToken, queue: QueueName, claimedAt: number, request?: Fiber.Fiber<unknown, unknown>) => {
+    doubtful.set(token, { queue, claimedAt, request })
     inDoubt.openUnsafe()
   }
 
@@ -72,14 +72,16 @@ export const make = Effect.fnUntraced(function*(
         const request = absurd.driver.claim({ queue, token, lease: options.lease, limit, except })
         const fiber = yield* Effect.forkDetach(Effect.interruptible(request), { startImmediately: true })
         const answer = yield* restore(Effect.timeoutOption(Fiber.await(fiber), answerLimit)).pipe(
-          Effect.onInterrupt(() =>
-            Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), lastWait), (late) => {
-              if (Option.isSome(late) && Exit.isSuccess(late.value)) return giveBack(absurd, queue, late.value.value)
+          Effect.onInterrupt(() => {
+            // Whoever stops does not wait for ever; from here on settle() finds it by its token.
+            doubt(token, queue, claimedAt, fiber)
+            return Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), answerLimit), (late) => {
               if (Option.isNone(late)) fiber.interruptUnsafe()
-              doubt(token, queue, claimedAt)
-              return Effect.void
+              if (Option.isNone(late) || Exit.isFailure(late.value)) return Effect.void
+              doubtful.delete(token)
+              return giveBack(absurd, queue, late.value.value)
             })
-          )
+          })
         )
         if (Option.isNone(answer)) {
           fiber.interruptUnsafe()
@@ -134,16 +136,22 @@ export const make = Effect.fnUntraced(function*(
     }
   }).pipe(Effect.forkScoped)
 
+  const settleOne = (token: ClaimToken, claim: Doubt) =>
+    Effect.gen(function*() {
+      while (true) {
+        // Looked at before the store is asked: what the store has not seen by then it may still see.
+        const underway = claim.request !== undefined && claim.request.pollUnsafe() === undefined
+        const runs = yield* absurd.outage.persist(lookUp(token, claim))
+        yield* giveBack(absurd, claim.queue, runs.filter((run) => !options.tracks(run.runId)))
+        if (!underway || runs.length > 0) return
+        yield* Effect.sleep("250 millis")
+      }
+    })
   const settle = Effect.suspend(() =>
-    Effect.forEach(
-      [...doubtful],
-      ([token, claim]) =>
-        absurd.outage.persist(lookUp(token, claim)).pipe(
-          Effect.flatMap((runs) => giveBack(absurd, claim.queue, runs.filter((run) => !options.tracks(run.runId)))),
-          Effect.ignore
-        ),
-      { discard: true, concurrency: 4 }
-    )
+    Effect.forEach([...doubtful], ([token, claim]) => Effect.ignore(settleOne(token, claim)), {
+      discard: true,
+      concurrency: 4
+    })
   )
 
   return { claim, settle }
@@ -176,12 +184,12 @@ export const giveBack = (
 interface Doubt {
   readonly queue: QueueName
   readonly claimedAt: number
+  /** The claim, if it may still be on its way. */
+  readonly request: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 const answerLimit = Duration.seconds(15)
 const lookUpLimit = Duration.seconds(5)
-/** How long a claim that is on its way is waited for when the worker stops. */
-const lastWait = Duration.seconds(1)
 
 const isUnknown = (exit: Exit.Failure<unknown, DriverError | NotFound>): boolean =>
   exit.cause.reasons.some((reason) =>

@@ -71,6 +71,7 @@ export const make = Effect.fnUntraced(function*(
         Duration.millis(leaseMillis / 4)
       )
       outcomes.forEach((outcome, index) => settle(batch[index]!, outcome, sentAt))
+      return outcomes.includes("busy")
     })
 
   const beat = (all: ReadonlyArray<Tracked>) =>
@@ -83,7 +84,9 @@ export const make = Effect.fnUntraced(function*(
       const failure = results.find(Result.isFailure)
       if (failure === undefined) {
         failing = false
-        yield* Effect.sleep(Duration.millis(leaseMillis / 3))
+        // A run that somebody has locked is asked about again before its lease is in danger.
+        const busy = results.some((result) => Result.isSuccess(result) && result.success)
+        yield* Effect.sleep(Duration.millis(leaseMillis / (busy ? 12 : 3)))
         continue
       }
       absurd.outage.report(failure.failure)
@@ -92,7 +95,8 @@ export const make = Effect.fnUntraced(function*(
       }
       failing = true
       yield* Effect.sleep(Duration.millis(Math.min(500, leaseMillis / 12)))
-      yield* Effect.timeoutOption(absurd.outage.up, Duration.millis(leaseMillis / 6))
+      // One fiber asks for all whether the store is back; when it takes long, the leases are lost anyway.
+      yield* Effect.timeoutOption(absurd.outage.up, lease)
     }
   })
 
@@ -148,7 +152,8 @@ interface Tracked {
   readonly execution: Beating
 }
 
-const settle = ({ execution }: Tracked, outcome: Driver.Outcome, sentAt: number) => {
+const settle = ({ execution }: Tracked, outcome: Driver.Outcome | "busy", sentAt: number) => {
+  if (outcome === "busy") return
   if (outcome === "applied") Lease.renewed(execution.lease, sentAt)
   else if (!execution.settling) execution.end({ _tag: outcome === "cancelled" ? "Cancelled" : "Lost" })
 }

@@ -29,10 +29,15 @@ export interface QueueLoad {
 export interface WorkerStore {
   /**
    * The same as `extend` of the driver, for the heart of a worker, in the scope: it goes on when everything else of the
-   * store is busy, where the store can arrange that.
+   * store is busy, where the store can arrange that. It never waits for a run that another transaction has locked: what
+   * becomes of that one is `busy`, and nothing has changed.
    */
   readonly heartbeats: Effect.Effect<
-    { readonly extend: (request: typeof Extend.Type) => Effect.Effect<ReadonlyArray<Outcome>, DriverError | NotFound> },
+    {
+      readonly extend: (
+        request: typeof Extend.Type
+      ) => Effect.Effect<ReadonlyArray<Outcome | "busy">, DriverError | NotFound>
+    },
     never,
     Scope.Scope
   >

@@ -1,17 +1,18 @@
 /**
  * A connection for heartbeats alone, so that leases are kept however busy the program keeps its pool.
  *
- * It is taken out of the pool when a worker starts, where the pool has at least four connections, and replaced when it fails.
+ * It is taken out of the pool when a worker starts, where the pool has at least two connections, and replaced when it fails.
+ * With a single connection a program that holds it for longer than a lease loses its leases.
  *
  * @since 0.1.0
  */
-import { Effect, Exit, Option, Scope } from "effect"
+import { Effect, Exit, Option, Scope, Semaphore } from "effect"
 import type { SqlClient, SqlConnection } from "effect/sql"
 import type { Driver } from "../../core/Driver.ts"
 import { poolSize } from "./Notifications.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
-type Extend = Driver["Service"]["extend"]
+type Extend = Effect.Success<Driver["Service"]["heartbeats"]>["extend"]
 
 /** Where `extend` runs on a connection of its own, in the scope. */
 export const make = (
@@ -19,7 +20,7 @@ export const make = (
   extend: Extend
 ): Effect.Effect<{ readonly extend: Extend }, never, Scope.Scope> =>
   Effect.gen(function*() {
-    if ((poolSize(client) ?? 0) < 4) return { extend }
+    if ((poolSize(client) ?? 0) < 2) return { extend }
     let held: Held | undefined
     const scope = yield* Effect.scope
 
@@ -30,6 +31,8 @@ export const make = (
         return Effect.asVoid(Effect.forkIn(Scope.close(connection.scope, Exit.void), scope))
       })
 
+    // One at a time: each caller would take a connection, and keep it.
+    const acquiring = yield* Semaphore.make(1)
     const acquire = Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
         if (held !== undefined) return held
@@ -40,7 +43,7 @@ export const make = (
         )
         return held = { connection, scope: own }
       })
-    )
+    ).pipe(acquiring.withPermit)
 
     // The first one is taken while there surely are some; when that fails, the first beat tries again.
     yield* Effect.forkScoped(Effect.ignore(acquire))

@@ -6,10 +6,11 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Latch, Predicate, type Queue, type Scope, Stream } from "effect"
+import { Duration, Effect, Latch, Predicate, type Queue, Scope, Stream } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import type { Signal } from "../../core/Driver.ts"
 import { DriverError, Unavailable } from "../../core/Errors.ts"
+import * as Outage from "../../core/Outage.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
 /**
@@ -31,7 +32,10 @@ export const poolSize = (client: SqlClient.SqlClient): number | undefined => {
 export const signals = (client: SqlClient.SqlClient): Stream.Stream<Signal, DriverError> => {
   if (!canListen(client)) return Stream.never
   return Stream.unwrap(Effect.gen(function*() {
-    const notifications = yield* Effect.mapError(client.listen(channel), refail)
+    // Giving up a connection that is dead may take for ever, and must not keep anybody from listening on another one.
+    const listening = yield* Scope.make()
+    yield* Effect.addFinalizer((exit) => Effect.forkDetach(Scope.close(listening, exit)))
+    const notifications = yield* Effect.mapError(Scope.provide(client.listen(channel), listening), refail)
     const heard = Latch.makeUnsafe(false)
     const hints = Stream.fromQueue(notifications).pipe(
       Stream.mapError(refail),
@@ -71,7 +75,13 @@ const checkOn = (sql: SqlClient.SqlClient, heard: Latch.Latch): Effect.Effect<ne
     while (true) {
       yield* Effect.sleep(Duration.seconds(5))
       heard.closeUnsafe()
-      const sent = yield* Effect.exit(sql`SELECT pg_notify(${channel}, 'p:')`)
+      const sent = yield* Effect.exit(
+        Outage.answerWithin(
+          Effect.mapError(sql`SELECT pg_notify(${channel}, 'p:')`, refail),
+          "listen",
+          Duration.seconds(5)
+        )
+      )
       if (sent._tag === "Failure") continue
       const back = yield* Effect.timeoutOption(heard.await, Duration.seconds(5))
       if (back._tag === "None") {

@@ -55,11 +55,10 @@ export interface Options {
 export const make = (options?: Options): Effect.Effect<Driver["Service"], never, SqlClient.SqlClient> =>
   Effect.map(SqlClient.SqlClient, (client) => {
     const sql = client.withoutTransforms()
-    const runs = PostgresRuns.make(sql)
     return Driver.of({
       ...PostgresQueues.make(sql),
-      ...runs,
-      ...PostgresWorkers.make(client, sql, runs.extend),
+      ...PostgresRuns.make(sql),
+      ...PostgresWorkers.make(client, sql),
       ...PostgresTasks.makeActions(sql),
       ...PostgresTasks.makeReads(sql),
       ...PostgresListing.make(sql),

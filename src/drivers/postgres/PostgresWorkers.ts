@@ -5,17 +5,30 @@
  */
 import { Duration, Effect } from "effect"
 import type { SqlClient } from "effect/sql"
-import type { Driver, WorkerStore } from "../../core/Driver.ts"
+import type { Outcome, WorkerStore } from "../../core/Driver.ts"
 import * as Heartbeats from "./Heartbeats.ts"
+import * as Rows from "./Rows.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
 /** The operations over a client. */
 export const make = (
   client: SqlClient.SqlClient,
-  sql: SqlClient.SqlClient,
-  extend: Driver["Service"]["extend"]
+  sql: SqlClient.SqlClient
 ): WorkerStore => ({
-  heartbeats: Heartbeats.make(client, extend),
+  heartbeats: Heartbeats.make(client, ({ queue, runs }) => {
+    const items = runs.map((run) => ({ ...Rows.heldItem(run), lease: Duration.toSeconds(run.lease) }))
+    return Effect.map(
+      SqlFailure.run(
+        sql,
+        "extend",
+        queue,
+        "write",
+        sql<Rows.RefusedRow<Outcome | "busy">>`
+          SELECT ord::int AS ord, outcome FROM absurd_effect.extend(${queue}, ${JSON.stringify(items)}::jsonb, false)`
+      ),
+      (refused) => Rows.outcomes<"busy">(items.length, refused)
+    )
+  }),
 
   setPaused: ({ paused, queue }) =>
     SqlFailure.run(

@@ -57,14 +57,17 @@ export const claimed = (token: ClaimToken) => (row: ClaimedRow): Claimed => ({
 })
 
 /** An item that an operation did not apply to, by its place counted from 1. */
-export interface RefusedRow {
+export interface RefusedRow<O = Outcome> {
   readonly ord: number
-  readonly outcome: Outcome
+  readonly outcome: O
 }
 
 /** The outcome of every item, given those that were refused. */
-export const outcomes = (count: number, refused: ReadonlyArray<RefusedRow>): ReadonlyArray<Outcome> => {
-  const all: Array<Outcome> = Array.from({ length: count }, () => "applied")
+export const outcomes = <O extends string = never>(
+  count: number,
+  refused: ReadonlyArray<RefusedRow<Outcome | O>>
+): ReadonlyArray<Outcome | O> => {
+  const all: Array<Outcome | O> = Array.from({ length: count }, () => "applied")
   for (const row of refused) all[row.ord - 1] = row.outcome
   return all
 }

@@ -2685,7 +2685,14 @@ $$;
 
 -- Makes leases end \`lease\` seconds from now, or when they ended before if that is later; a lease without end stays so.
 -- Returns only the items that it did not apply to.
-create or replace function absurd_effect.extend(p_queue text, p_items jsonb) returns table (ord bigint, outcome text)
+--
+-- With \`p_wait\` false it leaves runs alone that another transaction has locked, and answers \`busy\` for them: one of them must
+-- not hold up the leases of all others.
+create or replace function absurd_effect.extend(
+  p_queue text,
+  p_items jsonb,
+  p_wait boolean default true
+) returns table (ord bigint, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -2706,7 +2713,7 @@ begin
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
       order by r.run_id, item.ord
-      for update of r
+      for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
       update absurd.%2$I r
@@ -2714,7 +2721,10 @@ begin
       from (select held.run_id, max(held.until) as until from held where held.applies group by held.run_id) longest
       where r.run_id = longest.run_id and r.claim_expires_at < longest.until
     )
-    select item.ord, absurd_effect.refusal(held.state, held.task_state)
+    select item.ord, case
+      when held.ord is null and exists (select from absurd.%2$I r where r.run_id = item.run_id) then 'busy'
+      else absurd_effect.refusal(held.state, held.task_state)
+    end
     from item
     left join held on held.ord = item.ord
     where held.applies is not true
@@ -3094,7 +3104,7 @@ begin
     )
     update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
   $q$) using p_tasks, p_now;
-  perform absurd_effect.hint_ended(p_queue, p_tasks);
+  perform absurd_effect.hint_ended(p_queue, p_tasks, true);
 end;
 $$;
 
@@ -3256,17 +3266,23 @@ create table if not exists absurd_effect.paused_queues (
   paused_at timestamptz not null default now()
 );
 
+-- Whether hints are sent at all. The setting absurd_effect.notify = 'off', of a session, a role or a database, switches them off.
+create or replace function absurd_effect.hints_are_on() returns boolean
+language sql stable
+as $$
+  select coalesce(pg_catalog.current_setting('absurd_effect.notify', true), '') <> 'off'
+$$;
+
 -- Whether the calling transaction is to send hints about \`p_subject\`.
 --
 -- Transactions that have notified commit one after another, in the whole database. So of those that are under way at one time
--- a single one sends the hint; the others leave their work to it, to the next one, or to polling. The setting
--- absurd_effect.notify = 'off', of a session, a role or a database, switches hints off.
+-- a single one sends the hint; the others leave their work to it, to the next one, or to polling.
 create or replace function absurd_effect.may_hint(p_subject text) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return coalesce(current_setting('absurd_effect.notify', true), '') <> 'off'
+  return absurd_effect.hints_are_on()
     and pg_try_advisory_xact_lock(hashtextextended('absurd_effect ' || p_subject, 0));
 end;
 $$;
@@ -3284,13 +3300,20 @@ end;
 $$;
 
 -- Wakes who waits for these tasks, and hints that they have ended. A notification has room for 8,000 bytes.
-create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[]) returns void
+--
+-- \`p_cancelled\` says that they have not ended by themselves: then whoever works on them has to hear of it, and the hint is not
+-- left to others, who would not name these tasks.
+create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
+returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform absurd_effect.wake_awaiting(p_queue, p_tasks);
-  if cardinality(p_tasks) > 0 and absurd_effect.may_hint('ended ' || p_queue) then
+  if cardinality(p_tasks) > 0 and case
+    when p_cancelled then absurd_effect.hints_are_on()
+    else absurd_effect.may_hint('ended ' || p_queue)
+  end then
     for i in 1 .. cardinality(p_tasks) by 200 loop
       perform pg_notify('absurd_effect', 'e' || array_to_string(p_tasks[i : i + 199], ',') || ':' || p_queue);
     end loop;

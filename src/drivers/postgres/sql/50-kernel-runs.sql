@@ -188,7 +188,14 @@ $$;
 
 -- Makes leases end `lease` seconds from now, or when they ended before if that is later; a lease without end stays so.
 -- Returns only the items that it did not apply to.
-create or replace function absurd_effect.extend(p_queue text, p_items jsonb) returns table (ord bigint, outcome text)
+--
+-- With `p_wait` false it leaves runs alone that another transaction has locked, and answers `busy` for them: one of them must
+-- not hold up the leases of all others.
+create or replace function absurd_effect.extend(
+  p_queue text,
+  p_items jsonb,
+  p_wait boolean default true
+) returns table (ord bigint, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -209,7 +216,7 @@ begin
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
       order by r.run_id, item.ord
-      for update of r
+      for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
       update absurd.%2$I r
@@ -217,7 +224,10 @@ begin
       from (select held.run_id, max(held.until) as until from held where held.applies group by held.run_id) longest
       where r.run_id = longest.run_id and r.claim_expires_at < longest.until
     )
-    select item.ord, absurd_effect.refusal(held.state, held.task_state)
+    select item.ord, case
+      when held.ord is null and exists (select from absurd.%2$I r where r.run_id = item.run_id) then 'busy'
+      else absurd_effect.refusal(held.state, held.task_state)
+    end
     from item
     left join held on held.ord = item.ord
     where held.applies is not true

@@ -20,7 +20,7 @@ begin
     )
     update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
   $q$) using p_tasks, p_now;
-  perform absurd_effect.hint_ended(p_queue, p_tasks);
+  perform absurd_effect.hint_ended(p_queue, p_tasks, true);
 end;
 $$;
 

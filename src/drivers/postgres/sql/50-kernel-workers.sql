@@ -7,17 +7,23 @@ create table if not exists absurd_effect.paused_queues (
   paused_at timestamptz not null default now()
 );
 
+-- Whether hints are sent at all. The setting absurd_effect.notify = 'off', of a session, a role or a database, switches them off.
+create or replace function absurd_effect.hints_are_on() returns boolean
+language sql stable
+as $$
+  select coalesce(pg_catalog.current_setting('absurd_effect.notify', true), '') <> 'off'
+$$;
+
 -- Whether the calling transaction is to send hints about `p_subject`.
 --
 -- Transactions that have notified commit one after another, in the whole database. So of those that are under way at one time
--- a single one sends the hint; the others leave their work to it, to the next one, or to polling. The setting
--- absurd_effect.notify = 'off', of a session, a role or a database, switches hints off.
+-- a single one sends the hint; the others leave their work to it, to the next one, or to polling.
 create or replace function absurd_effect.may_hint(p_subject text) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return coalesce(current_setting('absurd_effect.notify', true), '') <> 'off'
+  return absurd_effect.hints_are_on()
     and pg_try_advisory_xact_lock(hashtextextended('absurd_effect ' || p_subject, 0));
 end;
 $$;
@@ -35,13 +41,20 @@ end;
 $$;
 
 -- Wakes who waits for these tasks, and hints that they have ended. A notification has room for 8,000 bytes.
-create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[]) returns void
+--
+-- `p_cancelled` says that they have not ended by themselves: then whoever works on them has to hear of it, and the hint is not
+-- left to others, who would not name these tasks.
+create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
+returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform absurd_effect.wake_awaiting(p_queue, p_tasks);
-  if cardinality(p_tasks) > 0 and absurd_effect.may_hint('ended ' || p_queue) then
+  if cardinality(p_tasks) > 0 and case
+    when p_cancelled then absurd_effect.hints_are_on()
+    else absurd_effect.may_hint('ended ' || p_queue)
+  end then
     for i in 1 .. cardinality(p_tasks) by 200 loop
       perform pg_notify('absurd_effect', 'e' || array_to_string(p_tasks[i : i + 199], ',') || ':' || p_queue);
     end loop;
