@@ -28,12 +28,9 @@ export const BookTrip = Task.make("book-trip", {
 })
 
 const quote = (supplier: string) =>
-  Effect.gen(function*() {
-    const key = yield* Step.idempotencyKey("quote")
-    return yield* Step.run("quote", askForQuote(supplier, key), {
-      timeout: "10 seconds",
-      retry: Schedule.exponential("200 millis").pipe(Schedule.upTo({ times: 3 }))
-    })
+  Step.run("quote", Effect.flatMap(Step.idempotencyKey(), (key) => askForQuote(supplier, key)), {
+    timeout: "10 seconds",
+    retry: Schedule.exponential("200 millis").pipe(Schedule.upTo({ times: 3 }))
   })
 
 export const BookTripLive = BookTrip.toLayer(Effect.fn(function*({ legs, suppliers, tripId }) {
@@ -50,8 +47,8 @@ export const BookTripLive = BookTrip.toLayer(Effect.fn(function*({ legs, supplie
   })
   if (decision === "no") return yield* Effect.fail({ _tag: "Rejected" } as const)
 
-  // One child per leg, once over all executions, and one wait for all of them.
-  const children = yield* BookLeg.spawnMany(legs.map((leg) => ({ leg })))
+  // One child per leg, once over all executions, and one wait for all of them. Without the trip they are of no use.
+  const children = yield* BookLeg.spawnMany(legs.map((leg) => ({ leg })), { owned: true })
   const seats = yield* TaskHandle.all(children).pipe(
     Step.timeout("booking", "2 days")
   )

@@ -8,7 +8,8 @@
  */
 import { Cause, type DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
-import { Timeout } from "./Errors.ts"
+import { CurrentStep } from "./CurrentStep.ts"
+import { InvalidUse, Timeout } from "./Errors.ts"
 import { type CheckpointName, StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
@@ -130,9 +131,10 @@ export const run: {
     (run) =>
       Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
         run.named(base, (checkpoint) => {
+          const current = { name: unnumbered(checkpoint), checkpoint }
           const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
-            Effect.exit(tried(name, body, options)),
+            Effect.exit(Effect.provideService(tried(name, body, options), CurrentStep, current)),
             (exit) =>
               Effect.flatMap(codec.encode(exit), (encoded) =>
                 encoded === undefined
@@ -151,23 +153,33 @@ export const run: {
 
 /**
  * A key for systems outside that recognise a repeated request: the same in every execution of the task, different for
- * every task and name (within its {@link scoped} branch). Give each call that needs a key a name of its own.
+ * every task and name (within its {@link scoped} branch).
+ *
+ * Within the effect of a step it is the step's own key, without a name or with that of the step: a step in a loop has
+ * another one in each round, as its checkpoint has. Without a name it dies with `InvalidUse` elsewhere.
  *
  * ```ts
  * import { Effect } from "effect"
  * import { Step } from "effect-absurd"
  *
  * const charge = (pay: (key: string) => Effect.Effect<string>) =>
- *   Step.run("charge", Effect.flatMap(Step.idempotencyKey("charge"), pay))
+ *   Step.run("charge", Effect.flatMap(Step.idempotencyKey(), pay))
  * ```
  *
  * @since 0.1.0
  * @category steps
  */
-export const idempotencyKey = (name: string): Effect.Effect<string, never, CurrentRun> =>
+export const idempotencyKey = (name?: string): Effect.Effect<string, never, CurrentRun> =>
   Effect.gen(function*() {
     const { taskId } = yield* CurrentRun
-    return `${taskId}:${NameScope.within(yield* NameScope.NameScope, yield* Effect.orDie(checkName(name)))}`
+    const current = yield* CurrentStep
+    if (name === undefined) {
+      if (current !== undefined) return `${taskId}:${current.checkpoint}`
+      const problem = "it is asked for outside of steps; ask within Step.run, or give a name"
+      return yield* Effect.die(new InvalidUse({ step: "idempotencyKey", problem }))
+    }
+    const own = NameScope.within(yield* NameScope.NameScope, yield* Effect.orDie(checkName(name)))
+    return `${taskId}:${current?.name === own ? current.checkpoint : own}`
   })
 
 /**
@@ -314,6 +326,9 @@ export const snooze = (duration: Duration.Input): Effect.Effect<never, never, Cu
 export { transaction } from "./StepTransaction.ts"
 
 // --- internal
+
+/** No name of a step ends like this by itself. */
+const unnumbered = (checkpoint: CheckpointName): string => checkpoint.replace(/#[0-9]+$/, "")
 
 const checkName = Input.check("step", StepName)
 

@@ -63,7 +63,8 @@ export interface Options {
   readonly shutdownGrace?: Duration.Input | undefined
   /**
    * How long a run may stay awake in which some fibers wait durably and others do something that is neither a step nor a
-   * wait; 10 seconds by default. Then it is suspended, and what those did outside of steps is done again.
+   * wait; 10 seconds by default. Then it is suspended, and what those did outside of steps is done again. One that waits for
+   * a timer of Effect that is longer than that would do so for ever: the task ends with `InvalidUse`.
    */
   readonly stallAfter?: Duration.Input | undefined
 }

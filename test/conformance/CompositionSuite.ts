@@ -119,6 +119,34 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         }).pipe(Effect.provide(live))
       }))
 
+    it.effect("a step in a loop has another key in each round, in every execution", () =>
+      Effect.gen(function*() {
+        const queue = yield* makeQueue
+        const tries = yield* Ref.make(0)
+        const keys = yield* makeLog
+        const Pay = Task.make("pay", { queue, params: {}, retry: RetryStrategy.none })
+        const live = Pay.toLayer(Effect.fn(function*() {
+          for (const round of [1, 2]) {
+            const key = yield* Step.run(
+              "charge",
+              Effect.tap(Effect.all([Step.idempotencyKey(), Step.idempotencyKey("charge")]), ([own, named]) =>
+                Effect.andThen(
+                  keys.add(own === named ? own : "another"),
+                  // The request was sent, and its answer lost.
+                  round === 2 ? once(tries, "crash") : Effect.void
+                )),
+              { success: Schema.Array(Schema.String) }
+            )
+            assert.lengthOf(key, 2)
+          }
+        }))
+        yield* Effect.gen(function*() {
+          const { taskId } = yield* Pay.spawn({})
+          yield* runUntilIdle(queue)
+          assert.deepStrictEqual(yield* keys.all, [`${taskId}:charge`, `${taskId}:charge#2`, `${taskId}:charge#2`])
+        }).pipe(Effect.provide(live))
+      }))
+
     it.effect("a step that was begun is completed once, and stays as it was completed first", () =>
       Effect.gen(function*() {
         const queue = yield* makeQueue

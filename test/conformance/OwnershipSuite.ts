@@ -153,6 +153,31 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         }).pipe(Effect.provide([live, child]))
       }))
 
+    it.effect(
+      "ten thousand children join in one wait that holds no slot",
+      () =>
+        Effect.gen(function*() {
+          const { Child, child, queue, seen } = yield* make
+          const Sum = Task.make("sum", { queue, params: {}, success: Schema.Int })
+          const live = Sum.toLayer(Effect.fn(function*() {
+            yield* seen.add("execution")
+            const children = yield* Child.spawnMany(Array.from({ length: 10_000 }, (_, n) => ({ n })))
+            return (yield* Effect.orDie(TaskHandle.all(children))).reduce((sum, n) => sum + n, 0)
+          }))
+          yield* Effect.gen(function*() {
+            const sum = yield* Sum.spawn({})
+            assert.deepStrictEqual(yield* Worker.runOnce({ queue, concurrency: 1 }), [{ _tag: "Suspended" }])
+            yield* Worker.runOnce({ queue, concurrency: 1000 }).pipe(
+              Effect.repeat({ until: (results) => results.length === 0 })
+            )
+            assert.strictEqual(yield* sum.await, 9_999 * 5_000)
+            // Once to spawn and wait, once to collect.
+            assert.deepStrictEqual(yield* seen.all, ["execution", "execution"])
+          }).pipe(Effect.provide([live, child]))
+        }),
+      120_000
+    )
+
     it.effect("when none of them completes, all their failures are told, within a task and without", () =>
       Effect.gen(function*() {
         const { Child, child, Parent, queue } = yield* make

@@ -1,8 +1,9 @@
 /** `Step.transaction` on any store. What it writes is told by a ledger: the tasks that it spawns on a queue of its own. */
 import { assert, layer } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, type Layer, Ref, Schema } from "effect"
-import { Absurd, CurrentRun, Errors, RetryStrategy, Step, Task, Worker } from "effect-absurd"
-import type { TestTime } from "../support/TestTime.ts"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, type Layer, Ref, Schema } from "effect"
+import { Absurd, CurrentRun, Errors, Identifiers, RetryStrategy, Step, Task, Worker } from "effect-absurd"
+import { TestTime } from "../support/TestTime.ts"
+import * as Program from "./CompositionFixture.ts"
 import * as Fixture from "./Fixture.ts"
 
 const makeQueue = Effect.gen(function*() {
@@ -40,6 +41,18 @@ const withTransactions = (
     ...absurd,
     driver: { ...absurd.driver, withTransaction: (inner) => change(absurd.driver.withTransaction(inner)) }
   }))
+
+/** The run changes hands: another worker has it, for half a minute. */
+const takeOver = (
+  { driver }: Client,
+  task: { readonly queue: Identifiers.QueueName; readonly taskId: Identifiers.TaskId }
+) =>
+  Effect.gen(function*() {
+    const [run] = yield* driver.listRuns(task)
+    const token = Identifiers.ClaimToken.make(String(run!.claimedBy))
+    yield* driver.release({ queue: task.queue, runs: [{ runId: run!.runId, token, until: Duration.zero }] })
+    assert.lengthOf(yield* Program.claimAndVanish(driver, task.queue), 1)
+  })
 
 const unknown = () =>
   new Errors.DriverError({ operation: "transaction", reason: new Errors.OutcomeUnknown({ cause: new Error("cut") }) })
@@ -210,7 +223,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         }).pipe(Effect.provide(live))
       }))
 
-    it.effect("a worker that has lost its lease commits nothing", () =>
+    it.effect("a worker whose task is cancelled commits nothing", () =>
       Effect.gen(function*() {
         const { Book, book, entries, queue } = yield* make
         const live = Book.toLayer(() =>
@@ -226,6 +239,36 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
           yield* Book.spawn({})
           assert.deepStrictEqual(yield* Worker.runOnce({ queue }), [{ _tag: "Cancelled" }])
           assert.deepStrictEqual(yield* entries, [])
+        }).pipe(Effect.provide(live))
+      }))
+
+    it.effect("a worker that has lost its lease commits nothing, and whoever has taken over does it once", () =>
+      Effect.gen(function*() {
+        const { Book, book, entries, queue, tries } = yield* make
+        const live = Book.toLayer(() => Step.transaction("book", book, { success: Schema.Date }))
+        yield* Effect.gen(function*() {
+          const { advance } = yield* TestTime
+          const task = yield* Book.spawn({})
+          const client = yield* Absurd.Absurd
+          const taken = yield* Ref.make(false)
+          // After the worker has made sure of its claim and before its transaction, the claim is taken over.
+          const results = yield* Worker.runOnce({ queue }).pipe(
+            withTransactions((self) =>
+              Effect.flatMap(
+                Ref.getAndSet(taken, true),
+                (again) => again ? self : Effect.andThen(Effect.orDie(takeOver(client, task)), self)
+              )
+            )
+          )
+          assert.deepStrictEqual(results, [{ _tag: "Lost" }])
+          assert.strictEqual(yield* Ref.get(tries), 1)
+          assert.deepStrictEqual(yield* entries, [])
+          yield* advance("1 minute")
+          yield* runUntilIdle(queue)
+          yield* advance("1 minute")
+          yield* runUntilIdle(queue)
+          assert.deepStrictEqual(yield* task.await, new Date(2))
+          assert.deepStrictEqual(yield* entries, [2])
         }).pipe(Effect.provide(live))
       }))
 
