@@ -8,8 +8,9 @@ import * as TestTime from "../support/TestTime.ts"
  * - `refused`: the request never reaches the store.
  * - `lost`: it is carried out, and its answer is lost.
  * - `silent`: it never reaches the store, and nobody says so.
+ * - `late`: it takes two and a half seconds to reach the store, whatever becomes of who sent it.
  */
-export type Fault = "refused" | "lost" | "silent"
+export type Fault = "refused" | "lost" | "silent" | "late"
 
 export interface Faults {
   /** What happens to the next request of an operation. */
@@ -44,6 +45,8 @@ export const wrap = (driver: Driver.Driver["Service"], faults: Faults): Driver.D
             return Effect.fail(unavailable(name))
           case "silent":
             return Effect.never
+          case "late":
+            return Effect.uninterruptible(Effect.delay(send(...args), "2500 millis"))
           case "lost":
             return Effect.andThen(send(...args), Effect.fail(unknown(name)))
         }

@@ -1,7 +1,7 @@
 /** What goes on in a queue on a PostgreSQL server while a program's transaction has something of it locked. */
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
-import { Absurd } from "effect-absurd"
+import { Deferred, Duration, Effect, Fiber, Layer } from "effect"
+import { Absurd, Identifiers, Task, Worker } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import * as TestPostgres from "../support/Postgres.ts"
 
@@ -90,5 +90,51 @@ layer(subject, { excludeTestServices: true })("while a transaction is open", (it
       for (const { taskId } of others) {
         assert.strictEqual((yield* Absurd.getTaskStatus(taskId, { queue })).state, "completed")
       }
+    }))
+
+  it.effect("that has a run's row, heartbeats of other runs are answered, and that one is busy", () =>
+    Effect.gen(function*() {
+      const queue = Identifiers.QueueName.make("beats")
+      yield* Absurd.createQueue(queue)
+      const { driver } = yield* Absurd.Absurd
+      const sql = yield* SqlClient.SqlClient
+      for (let n = 0; n < 3; n++) yield* Absurd.spawnTask("work", null, { queue })
+      const claims = yield* Absurd.claimTask({ queue, qty: 3 })
+      const { extend } = yield* driver.heartbeats
+      const beat = extend({
+        queue,
+        runs: claims.map(({ runId, token }) => ({ runId, token, lease: Duration.hours(1) }))
+      })
+      const meanwhile = yield* whileOpen(
+        sql`select from absurd.r_beats where run_id = ${claims[1]!.runId} for update`,
+        beat
+      )
+      assert.deepStrictEqual(meanwhile, ["applied", "busy", "applied"])
+      assert.deepStrictEqual(yield* beat, ["applied", "applied", "applied"])
+    }))
+
+  it.effect("that has ended tasks of the queue, whoever works on a task that is cancelled hears of it", () =>
+    Effect.gen(function*() {
+      const queue = "hints"
+      yield* Absurd.createQueue(queue)
+      const sql = yield* SqlClient.SqlClient
+      const entered = yield* Deferred.make<void>()
+      const left = yield* Deferred.make<void>()
+      const Long = Task.make("long", { queue, params: {} })
+      const live = Long.toLayer(() =>
+        Effect.andThen(Deferred.succeed(entered, undefined), Effect.never).pipe(
+          Effect.onInterrupt(() => Deferred.succeed(left, undefined))
+        )
+      )
+      yield* Effect.gen(function*() {
+        // Neither a poll nor a heartbeat would come before the test has timed out.
+        yield* Worker.make({ queue, pollInterval: "1 hour", lease: "1 hour", shutdownGrace: "1 second" })
+        const long = yield* Long.spawn({})
+        yield* Deferred.await(entered)
+        yield* whileOpen(
+          sql`select absurd_effect.may_hint(${`ended ${queue}`})`,
+          Effect.andThen(long.cancel, Deferred.await(left))
+        )
+      }).pipe(Effect.provide(live))
     }))
 })

@@ -133,6 +133,26 @@ describe("a claim without an answer", () => {
     ))
 })
 
+describe("a claim that is on its way when the worker stops", () => {
+  it.effect("is waited for within the grace time, and handed back", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const Quick = Task.make("quick", { queue, params: {}, success: Schema.Int })
+        yield* Effect.gen(function*() {
+          const task = yield* Quick.spawn({})
+          faults.decide = FaultyStore.first("claim", "late")
+          const stop = yield* start({ shutdownGrace: "10 seconds" })
+          yield* TestClock.adjust("1 millis")
+          const stopping = yield* Effect.forkChild(stop, { startImmediately: true })
+          yield* pass("4 seconds")
+          assert.isDefined(stopping.pollUnsafe())
+          assert.deepStrictEqual(yield* states(task.taskId), { state: "sleeping", attempts: 1 })
+          assert.deepStrictEqual(yield* Worker.runOnce({ queue }), [{ _tag: "Completed" }])
+        }).pipe(Effect.provide(Quick.toLayer(() => Effect.succeed(1))))
+      })
+    ))
+})
+
 describe("an answer that was lost", () => {
   for (const operation of ["setCheckpoints", "suspend", "complete", "fail"] as const) {
     it.effect(`is settled by reading: ${operation}`, () =>

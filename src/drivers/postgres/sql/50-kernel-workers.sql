@@ -51,10 +51,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform absurd_effect.wake_awaiting(p_queue, p_tasks);
-  if cardinality(p_tasks) > 0 and case
-    when p_cancelled then absurd_effect.hints_are_on()
-    else absurd_effect.may_hint('ended ' || p_queue)
-  end then
+  if cardinality(p_tasks) > 0
+    and (p_cancelled and absurd_effect.hints_are_on() or absurd_effect.may_hint('ended ' || p_queue))
+  then
     for i in 1 .. cardinality(p_tasks) by 200 loop
       perform pg_notify('absurd_effect', 'e' || array_to_string(p_tasks[i : i + 199], ',') || ':' || p_queue);
     end loop;
