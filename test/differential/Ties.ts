@@ -15,6 +15,13 @@ export const withoutTies = (command: Command, world: World, now: DateTime.Utc): 
 const all = 50
 
 const simple = (command: Simple, world: World, now: DateTime.Utc, together: boolean): Simple => {
+  // It has no limit of its own, but those of the policies.
+  if (command._tag === "cleanupAll") {
+    const tied = Object.values(world.queues).some((dump = empty) =>
+      hasDoubles(ends(dump)) || hasDoubles(dump.events.map(({ emittedAt }) => emittedAt))
+    )
+    return together || tied ? { _tag: "cleanupTasks", queue: command.queue, millis: 60_000, limit: all } : command
+  }
   if (!("limit" in command) || command.limit === 0) return command
   const dump = world.queues[command.queue] ?? empty
   switch (command._tag) {

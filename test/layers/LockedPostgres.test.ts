@@ -121,14 +121,20 @@ layer(subject, { excludeTestServices: true })("while a transaction is open", (it
       const entered = yield* Deferred.make<void>()
       const left = yield* Deferred.make<void>()
       const Long = Task.make("long", { queue, params: {} })
-      const live = Long.toLayer(() =>
-        Effect.andThen(Deferred.succeed(entered, undefined), Effect.never).pipe(
-          Effect.onInterrupt(() => Deferred.succeed(left, undefined))
+      const Quick = Task.make("quick", { queue, params: {} })
+      const live = Layer.merge(
+        Quick.toLayer(() => Effect.void),
+        Long.toLayer(() =>
+          Effect.andThen(Deferred.succeed(entered, undefined), Effect.never).pipe(
+            Effect.onInterrupt(() => Deferred.succeed(left, undefined))
+          )
         )
       )
       yield* Effect.gen(function*() {
         // Neither a poll nor a heartbeat would come before the test has timed out.
         yield* Worker.make({ queue, pollInterval: "1 hour", lease: "1 hour", shutdownGrace: "1 second" })
+        // Its first polls find work without a hint; of what comes after those it has to hear.
+        for (let n = 0; n < 20; n++) yield* Effect.flatMap(Quick.spawn({}), (task) => task.await)
         const long = yield* Long.spawn({})
         yield* Deferred.await(entered)
         yield* whileOpen(
