@@ -99,6 +99,9 @@ const makeSlots = (
     used++
     const execution = Execution.make(environment, claimed, registration, { executionId, sentAt: claimedAt })
     const untrack = heartbeat.track(queue, beating(execution, heartbeat.leaseOf(claimedAt)))
+    // One that is still live here has gone to sleep without having heard of it, or has lost its lease.
+    const before = environment.live.get(executionId)
+    if (before !== undefined) Execution.cutOff(before, "Lost")
     environment.live.set(executionId, execution)
     const ended = Effect.sync(() => {
       untrack()

@@ -36,7 +36,8 @@ end
 $fn$;
 
 -- A fresh version 7 id of absurd.current_time(), made without the server's help. Ids are ordered within their millisecond
--- too: by the microseconds of the real clock, or, under absurd.fake_now, where time may stand still, by all of it.
+-- too: by the microseconds of the real clock, or, under absurd.fake_now, where time may stand still, by its last 40 bits,
+-- which are twelve days. What is left is random, and enough for clocks that move once in a millisecond.
 create or replace function absurd.make_uuidv7()
 returns uuid
 language plpgsql
@@ -54,9 +55,9 @@ begin
   end if;
   return (
     lpad(to_hex(absurd.uuidv7_milliseconds(absurd.current_time())), 12, '0')
-    || '7' || lpad(to_hex(v_micros >> 40), 3, '0')
-    || '8' || lpad(to_hex(v_micros & 1099511627775), 10, '0')
-    || substr(gen_random_uuid()::text, 32)
+    || '7' || lpad(to_hex(v_micros >> 28 & 4095), 3, '0')
+    || '8' || lpad(to_hex(v_micros & 268435455), 7, '0')
+    || substr(gen_random_uuid()::text, 29)
   )::uuid;
 end
 $fn$;
