@@ -7,15 +7,12 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Option, Pipeable, Schedule, Schema } from "effect"
-import { SecureRandom } from "effect/crypto"
-import { Absurd, resolveQueue } from "./Absurd.ts"
-import { CurrentRun } from "./CurrentRun.ts"
-import { DriverError, InvalidInput, NotFound, Timeout } from "./Errors.ts"
-import { CheckpointName, EventName, isTerminal, MailboxName, type QueueName, TaskId } from "./Identifiers.ts"
+import { type Duration, Effect, Pipeable, Schema } from "effect"
+import type { Absurd } from "./Absurd.ts"
+import type { CurrentRun } from "./CurrentRun.ts"
+import type { DriverError, InvalidInput, NotFound, Timeout } from "./Errors.ts"
 import * as Input from "./Input.ts"
-import * as Race from "./Race.ts"
-import { atEndOfHistory } from "./Replay.ts"
+import * as Mail from "./Mail.ts"
 import * as Stored from "./Stored.ts"
 
 const TypeId = "~effect-absurd/core/Mailbox"
@@ -170,14 +167,14 @@ export const make = <const Name extends string, P extends Schema.Constraint = ty
     name,
     payload,
     send: Effect.fn("Mailbox.send")(function*(to: Recipient, value: P["Type"], sendOptions?: SendOptions) {
-      const address = yield* addressOf(name, to, options?.queue)
+      const address = yield* Mail.addressOf(name, to, options?.queue)
       const id = sendOptions?.id === undefined ? undefined : yield* checkId(sendOptions.id)
-      return yield* post(address, {
+      return yield* Mail.post(address, {
         ...(id === undefined ? {} : { id }),
         message: yield* codec.encode(value)
       })
     }),
-    take: Effect.flatMap(takeNext(name), ({ message }) => Effect.orDie(codec.decode(message)))
+    take: Effect.flatMap(Mail.takeNext(name), ({ message }) => Effect.orDie(codec.decode(message)))
   }
 }
 
@@ -230,22 +227,22 @@ export const requests = <const Name extends string, P extends Schema.Constraint,
       value: P["Type"],
       askOptions?: { readonly timeout?: Duration.Input | undefined }
     ) {
-      const address = yield* addressOf(name, to, options.queue)
+      const address = yield* Mail.addressOf(name, to, options.queue)
       const timeout = askOptions?.timeout === undefined
         ? undefined
         : yield* Input.duration("timeout", askOptions.timeout)
-      const stored = yield* request(address, yield* codec.encode(value), timeout)
+      const stored = yield* Mail.request(address, yield* codec.encode(value), timeout)
       return yield* Effect.orDie(replyCodec.decode(stored))
     }),
     take: Effect.flatMap(
-      takeNext(name),
+      Mail.takeNext(name),
       ({ message, replyTo }) =>
         Effect.map(Effect.orDie(codec.decode(message)), (payload): Request<P, R> => ({
           payload,
           reply: (answer) =>
             Effect.flatMap(
               replyCodec.encode(answer),
-              (encoded) => replyTo === undefined ? Effect.succeed(false) : answerTo(replyTo, encoded)
+              (encoded) => replyTo === undefined ? Effect.succeed(false) : Mail.answerTo(replyTo, encoded)
             )
         }))
     )
@@ -254,229 +251,4 @@ export const requests = <const Name extends string, P extends Schema.Constraint,
 
 // --- internal
 
-const checkTaskId = Input.check("to", TaskId)
-const checkName = Input.check("mailbox", MailboxName)
 const checkId = Input.check("id", Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(256)))
-
-/** What is stored as the payload of a message's event. */
-const Envelope = Schema.Struct({
-  id: Schema.optionalKey(Schema.String),
-  message: Schema.Json,
-  replyTo: Schema.optionalKey(Schema.Struct({ queue: Schema.String, event: Schema.String }))
-})
-type Envelope = typeof Envelope.Type
-const decodeEnvelope = Schema.decodeUnknownEffect(Envelope)
-const encodeEnvelope = ({ id, message, replyTo }: Envelope): Schema.Json => ({
-  ...(id === undefined ? {} : { id }),
-  message,
-  ...(replyTo === undefined ? {} : { replyTo: { queue: replyTo.queue, event: replyTo.event } })
-})
-
-interface Address {
-  readonly queue: QueueName
-  readonly taskId: TaskId
-  readonly mailbox: MailboxName
-}
-
-const addressOf = Effect.fnUntraced(function*(mailbox: string, to: Recipient, queue: string | undefined) {
-  const [taskId, own] = typeof to === "string" ? [to, queue] : [to.taskId, to.queue]
-  const address: Address = {
-    mailbox: yield* checkName(mailbox),
-    taskId: yield* checkTaskId(taskId),
-    queue: yield* resolveQueue(own)
-  }
-  return address
-})
-
-const eventOf = ({ mailbox, taskId }: Address, n: number) => EventName.make(`$mail:${taskId}:${mailbox}:${n}`)
-
-/** The checkpoint that receives message `n`, in the task that takes it. */
-const slotOf = (mailbox: MailboxName, n: number) => CheckpointName.make(`$mail:${mailbox}:${n}`)
-
-/** Sends once: inside a task as a step of it, inside a transaction as a part of that. */
-const post = (address: Address, envelope: Envelope): Effect.Effect<boolean, NotFound | DriverError, Absurd> =>
-  Effect.flatMap(Effect.serviceOption(CurrentRun), (current) => {
-    if (Option.isNone(current) || current.value.transacting) return append(address, envelope)
-    const run = current.value
-    return run.named(`$send:${address.mailbox}`, (step) => {
-      const stored = run.recall(step)
-      if (stored !== undefined) return Effect.succeed(stored === true)
-      return Effect.map(
-        atEndOfHistory(run.transact(step, append(address, envelope))),
-        (sent) => sent === true
-      )
-    })
-  })
-
-const append = Effect.fnUntraced(function*(address: Address, envelope: Envelope) {
-  const { driver } = yield* Absurd
-  const { queue, taskId } = address
-  const task = yield* driver.getTask({ queue, taskId })
-  if (task === undefined) return yield* new NotFound({ kind: "task", id: taskId })
-  if (isTerminal(task.state)) return false
-  const payload = encodeEnvelope(envelope)
-  const first = envelope.id === undefined ? yield* firstFree(address) : 1
-  for (let n = first;; n++) {
-    if (envelope.id !== undefined) {
-      const sent = yield* sentAs(address, n)
-      if (sent !== undefined) {
-        if (sent.id === envelope.id) return true
-        continue
-      }
-    }
-    const { emitted } = yield* driver.emit({ queue, event: eventOf(address, n), payload })
-    if (emitted) return true
-    // Somebody else was first; it may even have been this message.
-    if (envelope.id !== undefined) n--
-  }
-})
-
-/** Message `n`, from its event or, once that has been cleaned up, from the task that has taken it. */
-const sentAs = Effect.fnUntraced(function*(address: Address, n: number) {
-  const { driver } = yield* Absurd
-  const { mailbox, queue, taskId } = address
-  const event = yield* driver.readEvent({ queue, event: eventOf(address, n) })
-  if (event !== undefined) return yield* Effect.orDie(decodeEnvelope(event.payload))
-  const [taken] = yield* driver.getCheckpoints({ queue, taskId, name: slotOf(mailbox, n), includePending: false })
-  return taken === undefined ? undefined : yield* Effect.orDie(decodeEnvelope(taken.state))
-})
-
-/** The first number that no message has, found in logarithmically many looks: the numbers have no gaps. */
-const firstFree = Effect.fnUntraced(function*(address: Address) {
-  const isTaken = (n: number) => Effect.map(sentAs(address, n), (sent) => sent !== undefined)
-  let taken = 0
-  let free = 1
-  while (yield* isTaken(free)) {
-    taken = free
-    free *= 2
-  }
-  while (free - taken > 1) {
-    const middle = Math.floor((taken + free) / 2)
-    if (yield* isTaken(middle)) taken = middle
-    else free = middle
-  }
-  return free
-})
-
-/**
- * Takes the next message of a mailbox.
- *
- * Its step remembers the number, so a replay takes the same message again. Among those that are waiting at one time each
- * waits for a number of its own. A number that was taken by the loser of a durable race is free again, for in a replay the
- * loser is not executed.
- */
-const takeNext = (mailbox: string): Effect.Effect<Envelope, never, CurrentRun> =>
-  Effect.gen(function*() {
-    const run = yield* CurrentRun
-    const name = yield* Effect.orDie(checkName(mailbox))
-    const takers = takersOf(run, name)
-    return yield* run.named(`$take:${name}`, (step) =>
-      Effect.gen(function*() {
-        const known = run.recall(step)
-        if (typeof known === "number") {
-          takers.set(known, step)
-          const stored = run.recall(slotOf(name, known))
-          if (stored !== undefined) return yield* Effect.orDie(decodeEnvelope(stored))
-        }
-        const n = typeof known === "number" ? known : nextOf(run, takers)
-        takers.set(n, step)
-        const { taskId } = run
-        const event = eventOf({ taskId, mailbox: name, queue: run.queue }, n)
-        const over = yield* run.wait({ _tag: "Event", step: slotOf(name, n), event, timeout: null }).pipe(
-          Effect.onInterrupt(() => Effect.sync(() => takers.delete(n)))
-        )
-        if (over._tag !== "Emitted") return yield* Effect.die(new Error(`A message cannot end as ${over._tag}`))
-        yield* run.remember(step, n)
-        return yield* Effect.orDie(decodeEnvelope(over.payload))
-      }))
-  })
-
-/** Who has taken, or waits for, which number, in this execution. */
-type Takers = Map<number, CheckpointName>
-
-const takersOf = (run: CurrentRun["Service"], mailbox: MailboxName): Takers => {
-  const key = `mailbox:${mailbox}`
-  const known = run.notes.get(key) as Takers | undefined
-  const takers: Takers = known ?? new Map()
-  run.notes.set(key, takers)
-  return takers
-}
-
-const nextOf = (run: CurrentRun["Service"], takers: Takers): number => {
-  for (let n = 1;; n++) {
-    const taker = takers.get(n)
-    if (taker === undefined || Race.hasLost(run, taker)) return n
-  }
-}
-
-/** Asks, and waits for what is answered. */
-const request = (
-  address: Address,
-  message: Schema.Json,
-  timeout: Duration.Duration | undefined
-): Effect.Effect<Schema.Json, SendError | Timeout, Absurd> =>
-  Effect.flatMap(Effect.serviceOption(CurrentRun), (current) =>
-    Option.isSome(current)
-      ? requestWithin(current.value, address, message, timeout)
-      : requestOutside(address, message, timeout))
-
-const requestWithin = (
-  run: CurrentRun["Service"],
-  address: Address,
-  message: Schema.Json,
-  timeout: Duration.Duration | undefined
-) =>
-  run.named(`$ask:${address.mailbox}`, (step) =>
-    Effect.gen(function*() {
-      // The checkpoint's name may be longer than an event's.
-      const event = yield* Effect.orDie(checkReply(`$reply:${run.taskId}:${step}`))
-      yield* sendRequest(address, message, { queue: run.queue, event })
-      const slot = CheckpointName.make(step)
-      const over = yield* run.wait({ _tag: "Event", step: slot, event, timeout: timeout ?? null })
-      return over._tag === "Emitted" ? over.payload : yield* new Timeout({ subject: `reply of "${address.mailbox}"` })
-    }), "group")
-
-const requestOutside = (address: Address, message: Schema.Json, timeout: Duration.Duration | undefined) =>
-  Effect.gen(function*() {
-    const { driver } = yield* Absurd
-    const event = EventName.make(`$reply:${SecureRandom.uuidV7Unsafe()}`)
-    const { queue } = address
-    yield* sendRequest(address, message, { queue, event })
-    const answered = Effect.flatMap(
-      driver.readEvent({ queue, event }),
-      (stored) => stored === undefined ? Effect.fail(unanswered) : Effect.succeed(stored.payload)
-    ).pipe(
-      Effect.retry({
-        schedule: pollBackoff,
-        while: (error) => error === unanswered || (error._tag === "DriverError" && error.isRetryable)
-      }),
-      Effect.catchTag("Unanswered", Effect.die)
-    )
-    return yield* timeout === undefined ? answered : Effect.timeoutOrElse(answered, {
-      duration: timeout,
-      orElse: () => Effect.fail(new Timeout({ subject: `reply of "${address.mailbox}"` }))
-    })
-  })
-
-const unanswered = { _tag: "Unanswered" } as const
-
-/** From 20 ms to one second. */
-const pollBackoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])
-
-const checkReply = Input.check("step", EventName)
-
-const sendRequest = (address: Address, message: Schema.Json, replyTo: NonNullable<Envelope["replyTo"]>) =>
-  Effect.flatMap(
-    post(address, { message, replyTo }),
-    (sent) => sent ? Effect.void : Effect.fail(new NotFound({ kind: "task", id: address.taskId }))
-  )
-
-const answerTo = Effect.fnUntraced(function*(replyTo: NonNullable<Envelope["replyTo"]>, answer: Schema.Json) {
-  const { driver } = yield* Absurd
-  const { emitted } = yield* atEndOfHistory(driver.emit({
-    queue: yield* resolveQueue(replyTo.queue),
-    event: yield* Input.check("event", EventName)(replyTo.event),
-    payload: answer
-  }))
-  return emitted
-})
