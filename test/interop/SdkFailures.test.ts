@@ -1,10 +1,10 @@
 /** `absurd-sdk` alone, on a database that this library installed: failures, leases, cancelling and workers. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import type { TaskContext } from "absurd-sdk"
 import { Effect } from "effect"
 import * as Interop from "./support/Interop.ts"
 
-layer(Interop.layer, { concurrent: false })("absurd-sdk on our schema, when things go wrong", (it) => {
+Interop.suite("absurd-sdk, when things go wrong", (it) => {
   const test = (name: string, body: (shared: Interop.Shared) => Promise<void>) =>
     it.effect(name, () => Effect.flatMap(Interop.Interop, (shared) => Effect.promise(() => body(shared))))
 
