@@ -3,12 +3,8 @@
  * what is wrong. The same program without the mistake compiles.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { execFile } from "node:child_process"
-import * as Fs from "node:fs/promises"
-import * as Os from "node:os"
-import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
 import { beforeAll } from "vitest"
+import * as Compiler from "../support/Compiler.ts"
 
 const prelude = `
 import { Context, Effect, Layer, Schema } from "effect"
@@ -160,49 +156,6 @@ export const Retried = Task.make("retried", {
   }
 }
 
-const root = fileURLToPath(new URL("../../", import.meta.url))
-
-/** What the compiler says of these programs, each in a file of its own, in the project of somebody who uses the package. */
-const compile = async (programs: ReadonlyArray<string>): Promise<ReadonlyArray<ReadonlyArray<string>>> => {
-  const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "absurd-types-"))
-  try {
-    await Fs.mkdir(Path.join(folder, "node_modules", "@types"), { recursive: true })
-    const link = (name: string, target: string) =>
-      Fs.symlink(Path.join(root, target), Path.join(folder, "node_modules", name), "dir")
-    await Promise.all([
-      link("effect-absurd", "."),
-      link("effect", "node_modules/effect"),
-      link("@effect", "node_modules/@effect"),
-      link("@types/node", "node_modules/@types/node"),
-      Fs.writeFile(Path.join(folder, "package.json"), `{ "type": "module" }`),
-      Fs.writeFile(
-        Path.join(folder, "tsconfig.json"),
-        JSON.stringify({
-          extends: Path.join(root, "tsconfig.json"),
-          compilerOptions: { noUnusedLocals: false },
-          include: ["*.ts"]
-        })
-      ),
-      ...programs.map((program, index) => Fs.writeFile(Path.join(folder, `program-${index}.ts`), prelude + program))
-    ])
-    const output = await new Promise<string>((resolve) =>
-      execFile(
-        process.execPath,
-        [Path.join(root, "node_modules/typescript/bin/tsc"), "-p", folder, "--pretty", "false"],
-        { cwd: folder },
-        // It exits with an error when it has found one.
-        (_, stdout, stderr) => resolve(stdout + stderr)
-      )
-    )
-    const messages = output.split(/^(?=\S)/m).filter((message) => message !== "")
-    const ours = messages.filter((message) => message.startsWith("program-"))
-    assert.deepStrictEqual(messages.filter((message) => !ours.includes(message)), [], "of no program")
-    return programs.map((_, index) => ours.filter((message) => message.startsWith(`program-${index}.ts(`)))
-  } finally {
-    await Fs.rm(folder, { recursive: true, force: true })
-  }
-}
-
 const all = Object.entries(mistakes)
 const mended = all.map(([, { mend: [from, to], program }]) => program.replace(from, () => to))
 
@@ -210,7 +163,10 @@ describe("what the compiler says of", () => {
   let ofMistakes: ReadonlyArray<ReadonlyArray<string>> = []
   let ofMended: ReadonlyArray<ReadonlyArray<string>> = []
   beforeAll(async () => {
-    const said = await compile([...all.map(([, { program }]) => program), ...mended])
+    const programs = [...all.map(([, { program }]) => program), ...mended]
+    const said = await Compiler.compile(
+      Object.fromEntries(programs.map((program, index) => [`program-${index}`, prelude + program]))
+    )
     ofMistakes = said.slice(0, all.length)
     ofMended = said.slice(all.length)
   })
