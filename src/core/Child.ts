@@ -8,31 +8,33 @@ import { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
 import { CurrentRun } from "./CurrentRun.ts"
 import * as Driver from "./Driver.ts"
-import { type DriverError, InvalidUse, NotFound } from "./Errors.ts"
+import { type DriverError, type IdempotencyConflict, InvalidUse, NotFound } from "./Errors.ts"
 import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, TaskId } from "./Identifiers.ts"
 import { once } from "./Replay.ts"
 import * as SagaLog from "./SagaLog.ts"
+import type { SpawnError } from "./Spawning.ts"
 
 /**
- * Spawns tasks. Within a task it happens once: later executions find what the first has spawned, even when that stopped
- * half-way. Tasks with an idempotency key of their own are left to that.
+ * Spawns tasks of the queue. Within a task it happens once: later executions find what the first has spawned, with the params
+ * that it gave them, even when that stopped half-way. Tasks with an idempotency key of their own are left to that.
  *
  * The children are known by the name of their task, numbered like steps, within the branch (`Step.scoped`) that spawns them;
  * spawning tasks of one name at the same time is `InvalidUse` there.
  *
- * With `owned`, which is their queue, they are cancelled when the task fails for good or is cancelled.
+ * With `owned` they are cancelled when the task fails for good or is cancelled.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const spawn = <E>(
+export const spawn = (
+  queue: QueueName,
   tasks: ReadonlyArray<Driver.SpawnItem>,
-  send: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, E>,
-  owned?: QueueName | undefined
-): Effect.Effect<ReadonlyArray<Driver.Spawned>, E, Absurd> =>
+  send: (tasks: ReadonlyArray<Driver.SpawnItem>) => Effect.Effect<ReadonlyArray<Driver.Spawned>, SpawnError>,
+  owned: boolean
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, SpawnError, Absurd> =>
   Effect.flatMap(Effect.serviceOption(CurrentRun), (current) => {
     const [first] = tasks
-    if (owned !== undefined && tasks.some((task) => task.idempotencyKey !== null)) return notOwned(first!.name)
+    if (owned && tasks.some((task) => task.idempotencyKey !== null)) return notOwned(first!.name)
     if (
       Option.isNone(current) || current.value.transacting || first === undefined ||
       tasks.every((task) => task.idempotencyKey !== null)
@@ -44,10 +46,14 @@ export const spawn = <E>(
       const keys = `$child:${run.taskId}:${step}:`
       const spawned = Effect.forEach(tasks, (task, index) => keyed(task, `${keys}${index}`)).pipe(
         // Before they exist, so that none is forgotten.
-        Effect.tap(() =>
-          owned === undefined ? Effect.void : own(run, step, { queue: owned, keys, count: tasks.length })
+        Effect.tap(() => owned ? own(run, step, { queue, keys, count: tasks.length }) : Effect.void),
+        Effect.flatMap((tasks) =>
+          Effect.catchTag(
+            send(tasks),
+            "IdempotencyConflict",
+            (conflict) => conflict.key.startsWith(keys) ? adopt(queue, tasks, conflict) : Effect.fail(conflict)
+          )
         ),
-        Effect.flatMap(send),
         Effect.tap((spawned) => run.remember(step, encodeSpawned(spawned)))
       )
       return once(run, step, (stored) => recalled(step, stored, tasks.length), spawned)
@@ -127,7 +133,14 @@ export const firstCompleted = (
     Effect.gen(function*() {
       const { coalesced, outage } = yield* Absurd
       const stored = run.recall(step)
-      if (stored !== undefined) return (yield* Effect.orDie(decodeWinner(stored))).winner ?? undefined
+      if (stored !== undefined) {
+        const winner = (yield* Effect.orDie(decodeWinner(stored))).winner ?? undefined
+        if (winner === undefined || tasks.some(({ taskId }) => taskId === winner)) return winner
+        const problem =
+          `in an earlier execution of this task the first was ${winner}, which is not among its tasks now; ` +
+          "keep it among them for tasks that have begun"
+        return yield* Effect.die(new InvalidUse({ step, problem }))
+      }
       while (true) {
         const results = yield* Effect.forEach(
           tasks,
@@ -166,6 +179,21 @@ const own = (run: CurrentRun["Service"], step: CheckpointName, children: SagaLog
     yield* Compensation.ensureGuardian(run)
     if (run.recall(entry) === undefined) yield* run.remember(entry, yield* run.saga.entry(yield* run.now, children))
   })
+
+/** What an execution that was not told of it has spawned, with whatever params. All of them, for they are stored together. */
+const adopt = (
+  queue: QueueName,
+  tasks: ReadonlyArray<Driver.SpawnItem>,
+  conflict: IdempotencyConflict
+): Effect.Effect<ReadonlyArray<Driver.Spawned>, IdempotencyConflict | NotFound | DriverError, Absurd> =>
+  Effect.forEach(tasks, ({ idempotencyKey }) =>
+    Effect.gen(function*() {
+      const { driver } = yield* Absurd
+      const taskId = idempotencyKey === null ? undefined : yield* driver.findTask({ queue, idempotencyKey })
+      const task = taskId === undefined ? undefined : yield* driver.getTask({ queue, taskId })
+      if (task === undefined || task.lastAttemptRun === null) return yield* conflict
+      return { taskId: task.taskId, runId: task.lastAttemptRun, attempt: task.attempts, created: false }
+    }))
 
 const notOwned = (task: string) =>
   Effect.die(

@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, type DateTime, Duration, Effect, Exit, Option, type Schedule, Schema } from "effect"
+import { type DateTime, Duration, Effect, Option, type Schedule, type Schema } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
 import { CurrentStep } from "./CurrentStep.ts"
 import { InvalidUse, Timeout } from "./Errors.ts"
@@ -14,6 +14,7 @@ import { type CheckpointName, StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
 import { atEndOfHistory, once } from "./Replay.ts"
+import * as StepExit from "./StepExit.ts"
 import * as Stored from "./Stored.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -68,8 +69,9 @@ export type Storable<A> = [A] extends [Schema.Json | void] ? unknown
  * The checkpoint holds the encoded value, as other SDKs write it; with an `error` schema it holds
  * `{"_tag": "Success", "value": ...}` or `{"_tag": "Failure", "error": ...}`.
  *
- * Dies with `InvalidInput` when the value cannot be stored, and with `InvalidUse` when a concurrent step has the same
- * name; the run then fails with that as its reason.
+ * Dies with `InvalidInput` when the value cannot be stored, with `InvalidUse` when a concurrent step has the same name, and
+ * with `DecodeError` or `InvalidUse` when what earlier code has stored under the name does not fit; the run then fails with
+ * that as its reason.
  *
  * ```ts
  * import { Effect, Schedule, Schema } from "effect"
@@ -119,18 +121,20 @@ export const run: {
   }
 ): Effect.Effect<A, E | Timeout, R | CurrentRun> => {
   const slot = `result of step "${name}"`
-  const success =
-    (options?.success === undefined ? Stored.json(slot) : Stored.codec(slot, options.success)) as Stored.Codec<
+  const codecs: StepExit.Codecs<A, E> = {
+    success: (options?.success === undefined ? Stored.json(slot) : Stored.codec(slot, options.success)) as Stored.Codec<
       A
-    >
-  const codec = options?.error === undefined
-    ? onlySuccess<A, E | Timeout>(success)
-    : either(success, Stored.codec(`error of step "${name}"`, options.error) as Stored.Codec<E>)
+    >,
+    failure: options?.error === undefined
+      ? undefined
+      : Stored.codec(`error of step "${name}"`, options.error) as Stored.Codec<E>
+  }
   return Effect.flatMap(
     CurrentRun,
     (run) =>
       Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
         run.named(base, (checkpoint) => {
+          const codec = StepExit.make<A, E>(checkpoint, codecs)
           const current = { name: unnumbered(checkpoint), checkpoint }
           const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
           const executed = Effect.flatMap(
@@ -144,7 +148,7 @@ export const run: {
           return once(
             run,
             checkpoint,
-            (stored) => Telemetry.stepping(run, checkpoint, true, codec.decode(stored)),
+            (stored) => Telemetry.stepping(run, checkpoint, true, codec.recall(stored)),
             Telemetry.stepping(run, checkpoint, false, executed)
           )
         }))
@@ -240,7 +244,9 @@ export const begin: {
     yield* stored === undefined ? atEndOfHistory(run.ensureHeld) : free
     return {
       checkpoint,
-      completed: stored === undefined ? Option.none() : Option.some(yield* Effect.orDie(codec.decode(stored))),
+      completed: stored === undefined
+        ? Option.none()
+        : Option.some(yield* Effect.orDie(Stored.recalled(codec, `result of step "${checkpoint}"`).decode(stored))),
       complete: (value) =>
         Effect.orDie(codec.encode(value)).pipe(
           Effect.flatMap((encoded) => run.remember(checkpoint, encoded)),
@@ -348,45 +354,6 @@ const tried = <A, E, R>(
   )
   return options?.retry === undefined ? limited : Effect.retry(limited, options.retry)
 }
-
-/** How the end of a step is stored; undefined for an end that is not. */
-interface ExitCodec<A, E> {
-  readonly encode: (exit: Exit.Exit<A, E>) => Effect.Effect<Schema.Json | undefined>
-  readonly decode: (stored: Schema.Json) => Effect.Effect<A, E>
-}
-
-const onlySuccess = <A, E>(success: Stored.Codec<A>): ExitCodec<A, E> => ({
-  encode: (exit) => Exit.isSuccess(exit) ? Effect.orDie(success.encode(exit.value)) : Effect.undefined,
-  decode: (stored) => Effect.orDie(success.decode(stored))
-})
-
-const StoredExit = Schema.Union([
-  Schema.TaggedStruct("Success", { value: Schema.Json }),
-  Schema.TaggedStruct("Failure", { error: Schema.Json })
-])
-const decodeExit = Schema.decodeUnknownEffect(StoredExit)
-
-const either = <A, E>(success: Stored.Codec<A>, failure: Stored.Codec<E>): ExitCodec<A, E | Timeout> => ({
-  encode: (exit) => {
-    if (Exit.isSuccess(exit)) {
-      return Effect.orDie(Effect.map(success.encode(exit.value), (value) => ({ _tag: "Success", value })))
-    }
-    // What is a defect as well is not an outcome of the step.
-    const [reason, ...others] = exit.cause.reasons
-    if (reason === undefined || !Cause.isFailReason(reason) || others.length > 0) return Effect.undefined
-    // A time limit that the schema does not describe is no outcome either.
-    return reason.error instanceof Timeout
-      ? Effect.match(failure.encode(reason.error as E), { onSuccess: storedFailure, onFailure: () => undefined })
-      : Effect.orDie(Effect.map(failure.encode(reason.error), storedFailure))
-  },
-  decode: (stored) =>
-    Effect.flatMap(Effect.orDie(decodeExit(stored)), (exit) =>
-      exit._tag === "Success"
-        ? Effect.orDie(success.decode(exit.value))
-        : Effect.flatMap(Effect.orDie(failure.decode(exit.error)), Effect.fail))
-})
-
-const storedFailure = (error: Schema.Json): Schema.Json => ({ _tag: "Failure", error })
 
 const sleepOn = (name: string, until: Duration.Duration | DateTime.Utc) =>
   Effect.flatMap(

@@ -69,11 +69,13 @@ export const transaction: {
         (value) => Effect.orDie(codec.encode(value))
       )
       const decoded = (state: Schema.Json) => Effect.orDie(codec.decode(state))
+      const recalled = (state: Schema.Json) =>
+        Effect.orDie(Stored.recalled(codec, `result of step "${checkpoint}"`).decode(state))
       const done = Effect.flatMap(run.transact(checkpoint, inside), decoded)
       return once(
         run,
         checkpoint,
-        (stored) => Telemetry.stepping(run, checkpoint, true, decoded(stored)),
+        (stored) => Telemetry.stepping(run, checkpoint, true, recalled(stored)),
         Telemetry.stepping(run, checkpoint, false, done)
       )
     })

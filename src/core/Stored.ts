@@ -91,6 +91,25 @@ export const json = (slot: string): Codec<unknown> => ({
 })
 
 /**
+ * The codec, for a value that an earlier execution of a task has stored: when it does not fit, the error says so of `slot`,
+ * and what to do where the code has changed meanwhile.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const recalled = <A, RD, RE>(self: Codec<A, RD, RE>, slot: string): Codec<A, RD, RE> => ({
+  ...self,
+  decode: (stored) =>
+    Effect.mapError(self.decode(stored), ({ problem }) =>
+      new DecodeError({
+        slot,
+        problem:
+          `${problem}; an earlier execution of the task stored it, so keep a schema that fits it for tasks that ` +
+          "have begun, or give the new code another name"
+      }))
+})
+
+/**
  * Encodes `value` and decodes the outcome: the value as every replay will see it, with its stored form.
  *
  * @since 0.1.0

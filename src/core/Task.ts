@@ -243,9 +243,10 @@ export const make = <
       const queue = yield* resolveQueue(options.queue)
       const item = yield* prepare(value, spawnOptions)
       const [spawned] = yield* Child.spawn(
+        queue,
         [item],
         (tasks) => Spawning.send(queue, tasks, ([task]) => Effect.map(coalesced.spawn(queue, task!), (one) => [one])),
-        spawnOptions?.owned === true ? queue : undefined
+        spawnOptions?.owned === true
       )
       return toSpawned(queue, spawned!)
     }),
@@ -255,9 +256,10 @@ export const make = <
       const tasks = yield* Effect.forEach(values, (value) => prepare(value, spawnOptions))
       if (tasks.length === 0) return []
       const spawned = yield* Child.spawn(
+        queue,
         tasks,
         (items) => Spawning.send(queue, items, (tasks) => driver.spawn({ queue, tasks })),
-        spawnOptions?.owned === true ? queue : undefined
+        spawnOptions?.owned === true
       )
       return spawned.map((one) => toSpawned(queue, one))
     }),

@@ -11,6 +11,7 @@ import * as Queues from "../../examples/operations/queues.ts"
 import * as Spawning from "../../examples/operations/spawning.ts"
 import * as WorkflowRuns from "../../examples/operations/workflowRuns.ts"
 import * as Working from "../../examples/operations/working.ts"
+import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 
 const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "utf8")
@@ -36,6 +37,16 @@ describe("docs/operations.md", () => {
     assert.isAbove(named.length, 55)
     const namespaces: { readonly [name: string]: object } = { Absurd, Hooks, Step, Worker }
     assert.deepStrictEqual(named.filter(([namespace, name]) => !(name in (namespaces[namespace] ?? {}))), [])
+  })
+
+  it("names every operation that there is", () => {
+    const named = new Set(parts.flatMap(({ operations }) => operations.map((operation) => operation.join("."))))
+    // What the others are made of.
+    const building = ["Absurd", "make", "resolveQueue"]
+    assert.deepStrictEqual(
+      Object.keys(Absurd).filter((name) => !named.has(`Absurd.${name}`) && !building.includes(name)),
+      []
+    )
   })
 })
 
@@ -129,9 +140,10 @@ const own = (
 
     it.live("the client", () =>
       Effect.gen(function*() {
-        const { queues, run, taskId } = yield* Client.example
+        const { others, queues, run, taskId, undone } = yield* Client.example
         assert.deepStrictEqual([run.taskId, run.queue as string], [taskId, "emails"])
         assert.deepStrictEqual(queues, ["emails"])
+        assert.deepStrictEqual([undone, others], ["InvalidInput", []])
       }).pipe(Effect.provide(configured)))
 
     it.live("working", () =>
@@ -151,5 +163,9 @@ own("a client by the environment", Layer.provide(Client.Client, TestPostgres.lay
 })
 own("a client by names of its own", Layer.provide(Client.Named, TestPostgres.layer()), { MAIL_QUEUE: "emails" })
 
-suite("the examples in memory", Absurd.layerMemory)
+own("a client by options", Layer.provide(Client.ByOptions, TestPostgres.layer()), {})
+own("a client without notifications", Layer.provide(Client.Polling, TestPostgres.layer()), {})
+
+suite("the examples in memory", Client.PlainTests)
 suite("the examples on PostgreSQL", Layer.provide(Absurd.layer, TestPostgres.layer()))
+suite("the examples on the embedded store", Layer.provide(Absurd.layer, EmbeddedStore.layer))

@@ -1,5 +1,5 @@
 /** Where the two sides differ, and what comes of it when they work on the same tasks. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { Effect, Ref, Schema } from "effect"
 import { Absurd, Event, Step, Task } from "effect-absurd"
 import { TestTime } from "../support/TestTime.ts"
@@ -15,7 +15,7 @@ const setup = Effect.gen(function*() {
   return { ...shared, queue, sdk, log, Example, task, sdkWork: Effect.promise(work) }
 })
 
-layer(Interop.layer, { concurrent: false })("what differs", (it) => {
+Interop.suite("what differs", (it) => {
   it.effect("a claim of ours that the SDK has taken over as the next attempt can write nothing", () =>
     Effect.gen(function*() {
       const { advance, queue, rows, sdkWork, task } = yield* setup

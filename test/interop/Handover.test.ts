@@ -1,5 +1,5 @@
 /** Tasks that begin under a worker of one side and go on under a worker of the other. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { type TaskContext, TimeoutError } from "absurd-sdk"
 import { DateTime, Effect, Schema } from "effect"
 import { Absurd, type CurrentRun, Event, Step, Task } from "effect-absurd"
@@ -74,7 +74,7 @@ const until = (instant: DateTime.Utc) => ({
   ours: Effect.as(Step.sleepUntil("night", instant), "slept")
 })
 
-layer(Interop.layer, { concurrent: false })("a task changes hands", (it) => {
+Interop.suite("a task changes hands", (it) => {
   for (const from of ["us", "the SDK"] as const) {
     const sides = <A>(theyWork: A, weWork: A) =>
       from === "us"

@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Schedule } from "effect"
 import { Absurd, Worker } from "effect-absurd"
 import { SqlClient } from "effect/sql"
+import * as ForeignPostgres from "../support/ForeignPostgres.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as Interop from "./support/Interop.ts"
 import * as Mixed from "./support/Mixed.ts"
@@ -32,7 +33,12 @@ const makeWitness = () => {
   return { bodies, witness }
 }
 
-const drain = (storage: "unpartitioned" | "partitioned") =>
+const databases = {
+  "our installation": TestPostgres.layer({ maxConnections: 5 }),
+  "another installation": Layer.orDie(ForeignPostgres.layer({ maxConnections: 5 }))
+}
+
+const drain = (storage: "unpartitioned" | "partitioned", where: keyof typeof databases) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const database = yield* TestPostgres.TestDatabase
@@ -73,15 +79,21 @@ const drain = (storage: "unpartitioned" | "partitioned") =>
     Effect.scoped,
     Effect.provide(
       Absurd.layerWith({ queue, workerId: "effect" }).pipe(
-        Layer.provideMerge(TestPostgres.layer({ maxConnections: 5 }))
+        Layer.provideMerge(databases[where])
       )
     )
   )
 
-for (const storage of ["unpartitioned", "partitioned"] as const) {
+for (
+  const [storage, where] of [
+    ["unpartitioned", "our installation"],
+    ["partitioned", "our installation"],
+    ["unpartitioned", "another installation"]
+  ] as const
+) {
   it.live(
-    `300 mixed tasks of one ${storage} queue are completed once each by a worker of each side`,
-    () => drain(storage),
+    `300 mixed tasks of one ${storage} queue of ${where} are completed once each by a worker of each side`,
+    () => drain(storage, where),
     60_000
   )
 }

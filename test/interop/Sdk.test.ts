@@ -1,10 +1,10 @@
 /** `absurd-sdk` alone, on a database that this library installed: it must find everything as it expects it. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { type JsonValue, type TaskContext, TimeoutError } from "absurd-sdk"
 import { Effect } from "effect"
 import * as Interop from "./support/Interop.ts"
 
-layer(Interop.layer, { concurrent: false })("absurd-sdk on our schema", (it) => {
+Interop.suite("absurd-sdk", (it) => {
   const test = (name: string, body: (shared: Interop.Shared) => Promise<void>) =>
     it.effect(name, () => Effect.flatMap(Interop.Interop, (shared) => Effect.promise(() => body(shared))))
 

@@ -1,10 +1,10 @@
 /** `absurd-sdk` alone, on a database that this library installed: failures, leases, cancelling and workers. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import type { TaskContext } from "absurd-sdk"
 import { Effect } from "effect"
 import * as Interop from "./support/Interop.ts"
 
-layer(Interop.layer, { concurrent: false })("absurd-sdk on our schema, when things go wrong", (it) => {
+Interop.suite("absurd-sdk, when things go wrong", (it) => {
   const test = (name: string, body: (shared: Interop.Shared) => Promise<void>) =>
     it.effect(name, () => Effect.flatMap(Interop.Interop, (shared) => Effect.promise(() => body(shared))))
 
@@ -63,6 +63,8 @@ layer(Interop.layer, { concurrent: false })("absurd-sdk on our schema, when thin
     })
     const inPlace = await sdk.spawn("flaky", { a: 1 }, { headers: { h: null } })
     await Interop.rejects(sdk.retryTask(inPlace.taskID), /is not currently failed/)
+    // The refused session may have the task locked for a moment after it has answered, and a claim passes over what is.
+    await rows(`select from absurd."t_${queue}" for update`)
     await work()
     assert.deepStrictEqual(await sdk.fetchTaskResult(inPlace.taskID), {
       state: "failed",

@@ -1,5 +1,5 @@
 /** Tasks that `absurd-sdk` spawns, worked on by this library. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import type { JsonValue } from "absurd-sdk"
 import { DateTime, Effect, Fiber, Ref, Schema } from "effect"
 import { CurrentRun, Event, Step, Task, Worker } from "effect-absurd"
@@ -23,7 +23,7 @@ const setup = Effect.gen(function*() {
   return { ...shared, queue, sdk, sdkWork: Effect.promise(work), log, spawn, result }
 })
 
-layer(Interop.layer, { concurrent: false })("a task spawned by absurd-sdk", (it) => {
+Interop.suite("a task spawned by absurd-sdk", (it) => {
   it.effect("is completed by our worker: params and result go through schemas, headers arrive", () =>
     Effect.gen(function*() {
       const { queue, result, rows, sdk, spawn } = yield* setup

@@ -1,5 +1,5 @@
 /** Tasks that this library spawns, worked on by `absurd-sdk`. */
-import { assert, layer } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { TimeoutError } from "absurd-sdk"
 import { Effect, Exit, Schedule, Schema } from "effect"
 import { Absurd, Event, RetryStrategy, Task } from "effect-absurd"
@@ -15,7 +15,7 @@ const setup = Effect.gen(function*() {
   return { ...shared, queue, sdk, log, sdkWork: Effect.promise(work) }
 })
 
-layer(Interop.layer, { concurrent: false })("a task spawned by us", (it) => {
+Interop.suite("a task spawned by us", (it) => {
   it.effect("is completed by the SDK's worker, and its result comes through our schema", () =>
     Effect.gen(function*() {
       const { queue, sdk, sdkWork } = yield* setup

@@ -1,8 +1,9 @@
 /** What programs and tools in other languages do to the tables themselves. */
-import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { assert } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
 import * as Session from "../drivers/postgres/management/Session.ts"
 import * as TestPostgres from "../support/Postgres.ts"
+import * as Interop from "./support/Interop.ts"
 
 let queues = 0
 
@@ -45,9 +46,7 @@ const shape = {
   w: "task_id uuid, run_id uuid, step_name text, event_name text, timeout_at timestamptz?, created_at timestamptz="
 }
 
-const database = Layer.effect(TestPostgres.TestDatabase, TestPostgres.database)
-
-layer(database, { concurrent: false })("the tables of a queue", (it) => {
+Interop.onDatabases("the tables of a queue", (it) => {
   it.effect("are five, and six when partitioned; none is left by drop_queue", () =>
     Effect.gen(function*() {
       const { column, queue, rows } = yield* setup

@@ -1,5 +1,6 @@
 import { Layer } from "effect"
 import { Absurd, PostgresDriver } from "effect-absurd"
+import * as ChangedCodeSuite from "../conformance/ChangedCodeSuite.ts"
 import * as ChildSuite from "../conformance/ChildSuite.ts"
 import * as CompositionSuite from "../conformance/CompositionSuite.ts"
 import * as DecisionSuite from "../conformance/DecisionSuite.ts"
@@ -48,3 +49,7 @@ MisuseSuite.suite("Misuse on the embedded store", onEmbedded)
 OwnershipSuite.suite("Ownership in memory", inMemory)
 OwnershipSuite.suite("Ownership on PostgreSQL", onPostgres)
 OwnershipSuite.suite("Ownership on the embedded store", onEmbedded)
+
+ChangedCodeSuite.suite("Changed code in memory", inMemory)
+ChangedCodeSuite.suite("Changed code on PostgreSQL", onPostgres)
+ChangedCodeSuite.suite("Changed code on the embedded store", onEmbedded)

@@ -1,8 +1,9 @@
 import { assert, layer as tests } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { Absurd, Cron, Task } from "effect-absurd"
+import { Absurd, Cron, PostgresDriver, Task } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import * as CronSuite from "../conformance/CronSuite.ts"
+import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
 
@@ -12,6 +13,14 @@ CronSuite.suite(
 )
 
 CronSuite.suite("Cron in memory", Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory))
+
+// Who listens looks every few seconds whether he still hears something: twelve million times within two years.
+const quiet = Absurd.layerDriver().pipe(Layer.provide(PostgresDriver.layerWith({ notifications: false })))
+
+CronSuite.suite(
+  "Cron on the embedded store",
+  Layer.mergeAll(quiet, TestTime.layerSql).pipe(Layer.provide(EmbeddedStore.layer))
+)
 
 tests(Layer.provideMerge(Absurd.layer, TestPostgres.layer({ maxConnections: 8 })))("Cron on many connections", (it) => {
   it.effect("passes that run at the same time spawn each tick once", () =>

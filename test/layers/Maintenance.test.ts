@@ -4,6 +4,7 @@ import { Absurd, Errors, Maintenance, MemoryDriver } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import { Driver } from "../../src/core/Driver.ts"
 import * as Fixture from "../conformance/Fixture.ts"
+import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
 
@@ -59,6 +60,11 @@ suite("Maintenance in memory", Layer.mergeAll(Absurd.layerMemory, TestTime.layer
 suite(
   "Maintenance on PostgreSQL",
   Layer.mergeAll(Absurd.layer, TestTime.layerSql).pipe(Layer.provide(TestPostgres.layer({ maxConnections: 1 })))
+)
+
+suite(
+  "Maintenance on the embedded store",
+  Layer.mergeAll(Absurd.layer, TestTime.layerSql).pipe(Layer.provide(EmbeddedStore.layer))
 )
 
 layer(Layer.mergeAll(Absurd.layerMemory, TestTime.layerMemory))("Maintenance as a layer", (it) => {

@@ -8,16 +8,17 @@ import * as EmbeddedStore from "../support/EmbeddedStore.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 import * as TestTime from "../support/TestTime.ts"
 
-const { suite } = StepTransactionSuite
-
-suite(
+StepTransactionSuite.suite(
   "transactions of steps on PostgreSQL",
   Layer.mergeAll(Absurd.layer, TestTime.layerSql).pipe(Layer.provide(TestPostgres.layer({ maxConnections: 1 })))
 )
 
-suite("transactions of steps in memory", Layer.mergeAll(CheckedMemory.layerAbsurd, TestTime.layerMemory))
+StepTransactionSuite.suite(
+  "transactions of steps in memory",
+  Layer.mergeAll(CheckedMemory.layerAbsurd, TestTime.layerMemory)
+)
 
-suite(
+StepTransactionSuite.suite(
   "transactions of steps on the embedded store",
   Layer.mergeAll(Absurd.layer, TestTime.layerSql).pipe(Layer.provide(EmbeddedStore.layer))
 )

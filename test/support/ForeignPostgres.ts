@@ -1,6 +1,6 @@
 /**
- * A database whose schema `absurd` belongs to another installation, with the kernel added: our wire door, installed first,
- * of which nothing is left that says that it is ours.
+ * A database whose schema `absurd` belongs to another installation, with the kernel added: our wire door, installed first
+ * with a kernel of its own under another name, so that nothing says that it is ours and none of it depends on what we add.
  */
 import { Effect, Layer } from "effect"
 import { Installation } from "effect-absurd"
@@ -24,13 +24,11 @@ export const definitions = Effect.flatMap(
 /** Makes the database in context one that somebody else has installed Absurd 0.4.0 into. */
 export const prepare = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  yield* sql.unsafe(Installation.script).unprepared
-  yield* sql.unsafe("DROP SCHEMA absurd_effect CASCADE").unprepared
-  // Another installation does not know the kernel.
+  // What its functions rest on is nothing that we know.
+  yield* sql.unsafe(Installation.script.replaceAll("absurd_effect", "absurd_theirs")).unprepared
+  // Nor does it know that tasks wait for tasks.
   yield* sql.unsafe(
-    `DO $do$ BEGIN
-      EXECUTE replace(pg_get_functiondef('absurd.drop_queue(text)'::regprocedure), 'perform absurd_effect.', '-- ');
-    END $do$`
+    "CREATE OR REPLACE FUNCTION absurd_theirs.wake_awaiting(p_queue text, p_tasks uuid[]) RETURNS void LANGUAGE sql AS 'SELECT'"
   ).unprepared
   yield* sql.unsafe(
     "CREATE OR REPLACE FUNCTION absurd.get_schema_version() RETURNS text LANGUAGE sql AS $$ SELECT '0.4.0'::text $$"

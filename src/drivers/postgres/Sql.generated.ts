@@ -2040,9 +2040,9 @@ $$;
 -- For one event name, looking at the event to go to sleep and emitting it exclude each other: who waits holds the event's
 -- row FOR SHARE until it commits (a row without payload when nothing has been emitted), who emits updates that row first.
 
--- Locks the rows of events for as long as the transaction lasts, makes those that are missing, and returns the payloads
--- of the emitted ones by name.
-create or replace function absurd_effect.hold_events(p_queue text, p_names text[]) returns jsonb
+-- Locks the rows of events for as long as the transaction lasts, and makes those that are missing. Returns the payloads of
+-- the emitted ones by name, and the names of those that it made.
+create or replace function absurd_effect.hold_events(p_queue text, p_names text[], out payloads jsonb, out made text[])
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -2050,24 +2050,44 @@ set jit = off
 as $$
 declare
   v_held bigint;
-  v_payloads jsonb;
+  v_made text[];
 begin
+  made := '{}';
   loop
     execute absurd_effect.bind(p_queue, $q$
-      insert into absurd.%4$I (event_name, payload, emitted_at)
-      select distinct name, null::jsonb, timestamptz 'epoch' from unnest($1) name order by name
-      on conflict (event_name) do nothing
-    $q$) using p_names;
+      with made as (
+        insert into absurd.%4$I (event_name, payload, emitted_at)
+        select distinct name, null::jsonb, timestamptz 'epoch' from unnest($1) name order by name
+        on conflict (event_name) do nothing
+        returning event_name
+      )
+      select array_agg(event_name) from made
+    $q$) into v_made using p_names;
+    made := made || v_made;
     execute absurd_effect.bind(p_queue, $q$
       select count(*), coalesce(jsonb_object_agg(event_name, payload) filter (where payload is not null), '{}')
       from (
         select e.event_name, e.payload from absurd.%4$I e where e.event_name = any ($1) order by e.event_name for share
       ) held
-    $q$) into v_held, v_payloads using p_names;
+    $q$) into v_held, payloads using p_names;
     -- Cleaning may have removed a row between the two statements; then nothing would be held.
     exit when v_held = (select count(distinct name) from unnest(p_names) name);
   end loop;
-  return v_payloads;
+end;
+$$;
+
+-- Removes rows that hold_events() has made in this transaction, so that nobody else has seen them, when nobody comes to wait.
+create or replace function absurd_effect.unmake_events(p_queue text, p_made text[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  if cardinality(p_made) > 0 then
+    execute absurd_effect.bind(p_queue, 'delete from absurd.%4$I where event_name = any ($1) and payload is null')
+      using p_made;
+  end if;
 end;
 $$;
 
@@ -2091,6 +2111,7 @@ as $$
 declare
   v_events text[];
   v_payloads jsonb := '{}';
+  v_made text[] := '{}';
   v_awaited jsonb;
   v_now timestamptz;
   v_task uuid;
@@ -2115,7 +2136,7 @@ begin
   v_events := array(select w ->> 'event' from jsonb_array_elements(p_waits) w where w ? 'event');
   if cardinality(v_events) > 0 then
     perform absurd_effect.require_read_committed();
-    v_payloads := absurd_effect.hold_events(p_queue, v_events);
+    select h.payloads, h.made into v_payloads, v_made from absurd_effect.hold_events(p_queue, v_events) h;
   end if;
   if jsonb_path_exists(p_waits, '$[*].tasks') then
     perform absurd_effect.require_read_committed();
@@ -2128,6 +2149,7 @@ begin
     for update of r, t
   $q$) into v_task, v_state, v_task_state, v_token, v_wake_event using p_run;
   if v_state is distinct from 'running' or v_token is distinct from p_token then
+    perform absurd_effect.unmake_events(p_queue, v_made);
     return jsonb_build_object(
       'outcome', absurd_effect.refusal(v_state, v_task_state), 'suspended', false, 'waits', '[]'::jsonb
     );
@@ -2213,7 +2235,9 @@ begin
     -- The next wait for this event is another one.
     execute absurd_effect.bind(p_queue, 'update absurd.%2$I set wake_event = null where run_id = $1') using p_run;
   end if;
-  if not v_over then
+  if v_over then
+    perform absurd_effect.unmake_events(p_queue, v_made);
+  else
     execute absurd_effect.bind(p_queue, $q$
       with wait as (
         insert into absurd.%5$I (task_id, run_id, step_name, event_name, timeout_at, created_at)
@@ -4085,6 +4109,7 @@ set enable_seqscan = off
 as $$
 declare
   v_events jsonb;
+  v_made text[];
   v_run record;
   v_now timestamptz;
   v_until timestamptz;
@@ -4105,7 +4130,7 @@ begin
   end if;
 
   perform absurd.refuse_isolation('await_event');
-  v_events := absurd_effect.hold_events(p_queue_name, array[p_event_name]);
+  select h.payloads, h.made into v_events, v_made from absurd_effect.hold_events(p_queue_name, array[p_event_name]) h;
   execute absurd_effect.bind(p_queue_name, $q$
     select r.task_id, r.state, t.state as task_state, r.wake_event
     from absurd.%2$I r join absurd.%1$I t on t.task_id = r.task_id
@@ -4133,6 +4158,7 @@ begin
           updated_at = excluded.updated_at
     $q$) using p_task_id, p_step_name, payload, p_run_id, v_now;
   elsif v_run.wake_event = p_event_name then
+    perform absurd_effect.unmake_events(p_queue_name, v_made);
     execute absurd_effect.bind(p_queue_name, 'update absurd.%2$I set wake_event = null where run_id = $1')
       using p_run_id;
   else

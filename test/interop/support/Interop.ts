@@ -5,13 +5,14 @@
  * SDK decides whether a sleep is over. So tests of one file run one after the other.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { assert } from "@effect/vitest"
+import { assert, layer as tests, type Vitest } from "@effect/vitest"
 import { Absurd as Sdk, type AbsurdOptions, type ClaimedTask } from "absurd-sdk"
 import { Context, type Duration, Effect, Layer } from "effect"
 import { Absurd, Worker } from "effect-absurd"
 import type { SqlClient } from "effect/sql"
 import { type ClientBase, Pool, type PoolConfig } from "pg"
 import { vi } from "vitest"
+import * as ForeignPostgres from "../../support/ForeignPostgres.ts"
 import * as TestPostgres from "../../support/Postgres.ts"
 import * as TestTime from "../../support/TestTime.ts"
 
@@ -41,10 +42,10 @@ export interface Shared {
 
 export class Interop extends Context.Service<Interop, Shared>()("test/interop/Interop") {}
 
-/** The library's client, the SDK and the time they share, on a database of their own. */
-export const layer: Layer.Layer<
-  Interop | Absurd.Absurd | TestTime.TestTime | TestPostgres.TestDatabase | SqlClient.SqlClient | PgClient.PgClient
-> = Layer.effect(
+type Database = TestPostgres.TestDatabase | SqlClient.SqlClient | PgClient.PgClient
+
+/** The library's client, the SDK and the time they share. */
+const shared: Layer.Layer<Interop | Absurd.Absurd | TestTime.TestTime, never, Database> = Layer.effect(
   Interop,
   Effect.gen(function*() {
     const database = yield* TestPostgres.TestDatabase
@@ -88,9 +89,29 @@ export const layer: Layer.Layer<
     })
   })
 ).pipe(
-  Layer.provideMerge(Layer.merge(TestTime.layerSql, Layer.orDie(Absurd.layerWith({ workerId: "effect" })))),
-  Layer.provideMerge(TestPostgres.layer({ maxConnections: 1 }))
+  Layer.provideMerge(Layer.merge(TestTime.layerSql, Layer.orDie(Absurd.layerWith({ workerId: "effect" }))))
 )
+
+/** Whose schema the SDK and this library meet on. */
+const databases: ReadonlyArray<readonly [string, Layer.Layer<Database>]> = [
+  ["on our installation", TestPostgres.layer({ maxConnections: 1 })],
+  ["on another installation", Layer.orDie(ForeignPostgres.layer({ maxConnections: 1 }))]
+]
+
+/** Tests on each of the databases. */
+export const onDatabases = (name: string, register: (it: Vitest.MethodsNonLive<Database>) => void): void => {
+  for (const [where, database] of databases) tests(database, { concurrent: false })(`${name}, ${where}`, register)
+}
+
+/** Tests of what the SDK and this library do together, on each of the databases. */
+export const suite = (
+  name: string,
+  register: (it: Vitest.MethodsNonLive<Interop | Absurd.Absurd | TestTime.TestTime | Database>) => void
+): void => {
+  for (const [where, database] of databases) {
+    tests(Layer.provideMerge(shared, database), { concurrent: false })(`${name}, ${where}`, register)
+  }
+}
 
 /** A pool of `pg`, closed with its scope. */
 export const makePool = (config: PoolConfig) =>

@@ -47,6 +47,7 @@ set enable_seqscan = off
 as $$
 declare
   v_events jsonb;
+  v_made text[];
   v_run record;
   v_now timestamptz;
   v_until timestamptz;
@@ -67,7 +68,7 @@ begin
   end if;
 
   perform absurd.refuse_isolation('await_event');
-  v_events := absurd_effect.hold_events(p_queue_name, array[p_event_name]);
+  select h.payloads, h.made into v_events, v_made from absurd_effect.hold_events(p_queue_name, array[p_event_name]) h;
   execute absurd_effect.bind(p_queue_name, $q$
     select r.task_id, r.state, t.state as task_state, r.wake_event
     from absurd.%2$I r join absurd.%1$I t on t.task_id = r.task_id
@@ -95,6 +96,7 @@ begin
           updated_at = excluded.updated_at
     $q$) using p_task_id, p_step_name, payload, p_run_id, v_now;
   elsif v_run.wake_event = p_event_name then
+    perform absurd_effect.unmake_events(p_queue_name, v_made);
     execute absurd_effect.bind(p_queue_name, 'update absurd.%2$I set wake_event = null where run_id = $1')
       using p_run_id;
   else

@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import * as TestPostgres from "../../../support/Postgres.ts"
 import * as Sessions from "./Sessions.ts"
 
@@ -73,16 +73,35 @@ layer(TestPostgres.layer())("a claim that was lost", (it) => {
         }))
     }
 
-    it.effect(`${way} lets nobody suspend`, () =>
-      Effect.gen(function*() {
-        const claimed = yield* lost
-        yield* lose(claimed)
-        const before = yield* contents(claimed.client, claimed.name)
-        const answer = yield* suspend(claimed.client, claimed.name, claimed.run, "zombie", [{ step: "t", delay: 1 }])
-        assert.deepStrictEqual(answer, { outcome, suspended: false, waits: [] })
-        assert.deepStrictEqual(yield* contents(claimed.client, claimed.name), before)
-      }))
+    for (const [what, wait] of [["sleep", { delay: 1 }], ["wait for an event", { event: "unheard of" }]] as const) {
+      it.effect(`${way} lets nobody ${what}`, () =>
+        Effect.gen(function*() {
+          const claimed = yield* lost
+          yield* lose(claimed)
+          const before = yield* contents(claimed.client, claimed.name)
+          const answer = yield* suspend(claimed.client, claimed.name, claimed.run, "zombie", [{ step: "s", ...wait }])
+          assert.deepStrictEqual(answer, { outcome, suspended: false, waits: [] })
+          assert.deepStrictEqual(yield* contents(claimed.client, claimed.name), before)
+        }))
+    }
   }
+
+  it.effect("hides no event that is emitted meanwhile from the next wait", () =>
+    Effect.gen(function*() {
+      const claimed = yield* lost
+      const [emitting, observer] = yield* Effect.all([session, session])
+      const { client, name, run } = claimed
+      yield* batch(client, "release", name, [{ run, token: "zombie", delay: 0 }])
+      yield* claim(client, name, "owner")
+      yield* query(client, "begin")
+      yield* suspend(client, name, run, "zombie", [{ step: "s", event: "event" }])
+      const emitted = yield* Effect.forkScoped(Sessions.emit(emitting, name, "event", 7))
+      yield* Sessions.untilBlocked(observer, emitting)
+      yield* query(client, "commit")
+      assert.deepStrictEqual(yield* Fiber.join(emitted), { emitted: true, woken: 0 })
+      const answer = yield* suspend(observer, name, run, "owner", [{ step: "s", event: "event" }])
+      assert.deepInclude(answer, { suspended: false, waits: [{ _tag: "Emitted", payload: 7 }] })
+    }))
 
   it.effect("spoils no other item of its batch", () =>
     Effect.gen(function*() {
@@ -101,5 +120,29 @@ layer(TestPostgres.layer())("a claim that was lost", (it) => {
         [4, "leaseLost"]
       ])
       assert.strictEqual((yield* Sessions.run(client, name, other.run))["result"], 2)
+    }))
+})
+
+layer(TestPostgres.layer())("a wait that does not come about", (it) => {
+  it.effect("leaves no row of its event behind", () =>
+    Effect.gen(function*() {
+      const client = yield* session
+      const name = yield* queue(client)
+      const { run, task } = yield* spawn(client, name)
+      yield* claim(client, name, "owner")
+      yield* Sessions.emit(client, name, "emitted", 7)
+      const events = query(client, `select event_name from absurd."e_${name}" order by 1`)
+      // One of several waits is over.
+      const answer = yield* suspend(client, name, run, "owner", [
+        { step: "a", event: "unheard of" },
+        { step: "b", event: "emitted" }
+      ])
+      assert.deepInclude(answer, { outcome: "applied", suspended: false })
+      assert.deepStrictEqual(yield* events, [{ event_name: "emitted" }])
+      // The timeout of an earlier wait is told, whose event has been cleaned away.
+      yield* query(client, `update absurd."r_${name}" set wake_event = 'gone' where run_id = $1`, [run])
+      const wire = yield* query(client, "select * from absurd.await_event($1, $2, $3, 'c', 'gone')", [name, task, run])
+      assert.deepStrictEqual(wire, [{ should_suspend: false, payload: null }])
+      assert.deepStrictEqual(yield* events, [{ event_name: "emitted" }])
     }))
 })
