@@ -1,7 +1,7 @@
 /** Tasks that began under other code than the one they go on under, on any store. */
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Ref, Schema } from "effect"
-import { Absurd, type CurrentRun, Hooks, RetryStrategy, Step, Task, TaskHandle, Worker } from "effect-absurd"
+import { type Duration, Effect, Layer, Ref, Schema } from "effect"
+import { Absurd, type CurrentRun, Event, Hooks, RetryStrategy, Step, Task, TaskHandle, Worker } from "effect-absurd"
 import { TestTime } from "../support/TestTime.ts"
 import * as Program from "./CompositionFixture.ts"
 
@@ -124,6 +124,24 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
           assert.match(failure.message, /another name|keep/)
         })
     )
+
+    it.effect("steps that are gone are not missed, new ones run, and waits end when they were to end", () =>
+      Effect.gen(function*() {
+        const Never = (queue: string) => Event.make("never", { queue })
+        const { queue, task, under } = yield* begin(Effect.andThen(x, Step.run("y", Effect.succeed(1))))
+        const waits = (sleep: Duration.Input, timeout: Duration.Input) =>
+          Effect.all([
+            Step.sleep("nap", sleep),
+            Effect.ignore(Never(queue).wait("", { timeout }))
+          ], { concurrency: "unbounded", discard: true })
+        yield* under(Effect.andThen(Step.run("z", Effect.succeed(2)), waits("1 hour", "2 hours")))
+        const { advance } = yield* TestTime
+        yield* advance("2 hours")
+        yield* under(Effect.as(Effect.andThen(waits("1 day", "2 days"), Step.run("z", Effect.succeed(3))), "done"))
+        assert.strictEqual(yield* task.await, "done")
+        const stored = yield* Program.checkpointsOf(queue, task.taskId)
+        assert.deepInclude(stored, { x: "a text", y: 1, z: 2 })
+      }))
 
     it.effect("the first of several tasks that is not among them any more is missed", () =>
       Effect.gen(function*() {
