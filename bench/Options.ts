@@ -30,6 +30,11 @@ const help = `npm run bench -- [options]
   --claims <count>     per size, 200
   --checkpoints <n>    of the task that is resumed, 1000
   --fibers <count>     of the busy worker, 10000
+  --waiters <count>    of one event, 10000
+  --suspended <count>  tasks beside a worker whose memory is looked at, 100000
+  --queues <count>     of one database, 1000
+  --deletes <count>    ended tasks that one call deletes, 10000
+  --finished <count>   tasks in the store in memory behind which it is timed, 100000
   --out <file>         where the figures go, bench/results/latest.json
 `
 
@@ -54,6 +59,11 @@ export const parse = (): Options => {
       claims: text,
       checkpoints: text,
       fibers: text,
+      waiters: text,
+      suspended: text,
+      queues: text,
+      deletes: text,
+      finished: text,
       out: text
     }
   })
@@ -83,7 +93,12 @@ export const parse = (): Options => {
       sizes: sizes(values.sizes ?? `0,${Math.min(limit, 100_000)},${Math.min(limit, 1_000_000)}`),
       claims: count("claims", 200),
       checkpoints: count("checkpoints", 1000),
-      fibers: count("fibers", 10_000)
+      fibers: count("fibers", 10_000),
+      waiters: count("waiters", 10_000),
+      suspended: count("suspended", 100_000),
+      queues: count("queues", 1000),
+      deletes: count("deletes", 10_000),
+      finished: count("finished", 100_000)
     }
   }
 }

@@ -14,6 +14,7 @@ import { Client } from "pg"
 import * as Server from "../test/support/Server.ts"
 import type { Answer, Job } from "./child.ts"
 import { contestants } from "./contestants/All.ts"
+import { evaluate, goalTable } from "./Goals.ts"
 import { type Options, parse } from "./Options.ts"
 import { type Measured, medians, type Results, tables } from "./Report.ts"
 import { type Figures, scenarios } from "./Scenarios.ts"
@@ -31,7 +32,7 @@ const main = async () => {
     const results = await measure(server.location, options)
     await Fs.mkdir(Path.dirname(options.out), { recursive: true })
     await Fs.writeFile(options.out, `${JSON.stringify(results, null, 2)}\n`)
-    console.log(`\n${tables(results)}\n\nThe figures are in ${options.out}.`)
+    console.log(`\n${tables(results)}\n\n${goalTable(evaluate(results))}\n\nThe figures are in ${options.out}.`)
   } finally {
     await server.stop()
   }
@@ -44,8 +45,10 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
   await admin.connect()
   const runs = new Map<string, Array<Figures>>()
   const key = (scenario: string, contestant: string) => `${scenario}/${contestant}`
+  const once = new Set(scenarios().flatMap((scenario) => scenario.once === true ? [scenario.name] : []))
   for (let run = 1; run <= options.runs; run++) {
     for (const scenario of options.scenarios) {
+      if (run > 1 && once.has(scenario)) continue
       for (const contestant of options.contestants) {
         if (run > 1 && !runs.has(key(scenario, contestant))) continue
         process.stderr.write(`run ${run} of ${options.runs}: ${scenario}, ${contestant}: `)

@@ -5,6 +5,7 @@ import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "ef
 import { Pool } from "pg"
 import { type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
 import * as AbsurdTables from "./AbsurdTables.ts"
+import { makeOwn } from "./own/Own.ts"
 
 /** The schema in the database at `url`. */
 export const installed = (url: string) =>
@@ -115,6 +116,7 @@ export const effectAbsurd: Contestant = {
           await stop()
         }
       },
+      own: makeOwn(runtime, pool, url),
       close: async () => {
         await pool.end()
         await runtime.dispose()
