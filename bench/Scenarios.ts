@@ -47,6 +47,8 @@ export interface Scenario {
   readonly better: "higher" | "lower"
   /** For what takes long: it is run once, however often the others are. */
   readonly once?: true
+  /** For what only the first of the contestants has: the others are not asked. */
+  readonly alone?: true
   readonly run: (session: Session, settings: Settings, pause: () => Promise<void>) => Promise<Figures | undefined>
 }
 

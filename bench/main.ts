@@ -44,12 +44,12 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
   const admin = new Client({ connectionString: Server.url(location, "postgres") })
   await admin.connect()
   const runs = new Map<string, Array<Figures>>()
+  const asked = scenarios().filter(({ name }) => options.scenarios.includes(name))
   const key = (scenario: string, contestant: string) => `${scenario}/${contestant}`
-  const once = new Set(scenarios().flatMap((scenario) => scenario.once === true ? [scenario.name] : []))
   for (let run = 1; run <= options.runs; run++) {
-    for (const scenario of options.scenarios) {
-      if (run > 1 && once.has(scenario)) continue
-      for (const contestant of options.contestants) {
+    for (const { alone, name: scenario, once } of asked) {
+      if (run > 1 && once === true) continue
+      for (const contestant of alone === true ? options.contestants.slice(0, 1) : options.contestants) {
         if (run > 1 && !runs.has(key(scenario, contestant))) continue
         process.stderr.write(`run ${run} of ${options.runs}: ${scenario}, ${contestant}: `)
         const figures = await inDatabase(
@@ -74,7 +74,7 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
       name,
       about
     })),
-    scenarios: scenarios().filter(({ name }) => options.scenarios.includes(name)).map((scenario): Measured => ({
+    scenarios: asked.map((scenario): Measured => ({
       name: scenario.name,
       title: scenario.title,
       unit: scenario.unit,
@@ -112,7 +112,9 @@ const inProcess = (job: Job): Promise<Figures | null> =>
   new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(new URL("child.ts", import.meta.url)), {
       execArgv: ["--conditions=source", "--no-deprecation"],
-      stdio: ["ignore", "ignore", "inherit", "ipc"]
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      // What hangs is left out, and the others go on.
+      timeout: 10 * 60_000
     })
     let answer: Answer | undefined
     child.once("message", (message: Answer) => {

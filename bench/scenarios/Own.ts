@@ -13,6 +13,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Idle latency without notifications, spawn to start",
     unit: "ms",
     better: "lower",
+    alone: true,
     once: true,
     run: async ({ own, spawn }, { latencies }) => {
       if (own === undefined) return undefined
@@ -36,6 +37,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "A task that spawns children and joins them",
     unit: "children/s",
     better: "higher",
+    alone: true,
     run: async ({ own }, { children }) => own && { value: children / await own.joinChildren(children, concurrency) }
   },
   {
@@ -43,6 +45,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "An event that many tasks wait for",
     unit: "ms",
     better: "lower",
+    alone: true,
     run: async ({ own }, { waiters }) => own && { ...await own.emit(waiters, concurrency) }
   },
   {
@@ -50,6 +53,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Calls of the store to resume a task with many checkpoints",
     unit: "calls",
     better: "lower",
+    alone: true,
     once: true,
     run: async ({ own }, { checkpoints }) => own && { value: await own.reads(checkpoints) }
   },
@@ -58,6 +62,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Memory that suspended tasks leave in their worker",
     unit: "MB",
     better: "lower",
+    alone: true,
     once: true,
     run: async ({ own }, { suspended }) => {
       if (own === undefined) return undefined
@@ -76,6 +81,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Delete some of so many finished tasks",
     unit: "ms",
     better: "lower",
+    alone: true,
     once: true,
     run: async ({ fill, own }, { deletes, sizes }, pause) => {
       if (own === undefined || fill === undefined) return undefined
@@ -99,6 +105,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Spawn, claim and complete one in one of so many queues",
     unit: "ms",
     better: "lower",
+    alone: true,
     once: true,
     run: async ({ own }, { claims, queues }, pause) => {
       if (own === undefined) return undefined
@@ -121,6 +128,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "Operations of the store in memory on one core",
     unit: "operations/s",
     better: "higher",
+    alone: true,
     run: async ({ own }, { finished }) => {
       if (own === undefined) return undefined
       const { mean, ...each } = await own.operations(0)
@@ -132,6 +140,7 @@ export const own: ReadonlyArray<Scenario> = [
     title: "The quick start, with a new embedded store",
     unit: "s",
     better: "lower",
+    alone: true,
     run: async ({ own }) => own && { value: await seconds(own.quickStart) }
   }
 ]
