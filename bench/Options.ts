@@ -1,6 +1,6 @@
 /** What the command line asks for. */
 import { parseArgs } from "node:util"
-import { contestants } from "./contestants/All.ts"
+import { contestants, variants } from "./contestants/All.ts"
 import { scenarios, type Settings } from "./Scenarios.ts"
 
 export interface Options {
@@ -16,7 +16,7 @@ const help = `npm run bench -- [options]
   --only <names>       scenarios, separated by commas: ${scenarios().map(({ name }) => name).join(", ")}
   --peers <names>      contestants beside ours, by any part of their names: ${
   contestants.slice(1).map(({ name }) => name).join(", ")
-}
+}; none; and only when asked for: ${variants.map(({ name }) => name).join(", ")}
   --runs <count>       runs of which the median counts, 3 by default
   --n <count>          the most of anything below that is not given itself
   --spawn <count>      tasks that are spawned one by one, 10000 by default
@@ -78,7 +78,11 @@ export const parse = (): Options => {
     scenarios: pick("scenario", scenarios().map(({ name }) => name), values.only),
     contestants: [
       contestants[0]!.name,
-      ...pick("peer", contestants.slice(1).map(({ name }) => name), values.peers)
+      ...pick(
+        "peer",
+        (values.peers === undefined ? contestants : [...contestants, ...variants]).slice(1).map(({ name }) => name),
+        values.peers
+      )
     ],
     runs: whole("runs", values.runs, 3),
     out: values.out ?? "bench/results/latest.json",
