@@ -17,13 +17,13 @@ const help = `npm run bench -- [options]
   --peers <names>      contestants beside ours, by any part of their names: ${
   contestants.slice(1).map(({ name }) => name).join(", ")
 }; none; and only when asked for: ${variants.map(({ name }) => name).join(", ")}
-  --runs <count>       runs of which the median counts, 3 by default
+  --runs <count>       runs of which the median counts, 3 by default; what takes long is run once
   --n <count>          the most of anything below that is not given itself
   --spawn <count>      tasks that are spawned one by one, 10000 by default
   --bulk <count>       tasks that are spawned in bulk, 100000
   --drain <count>      tasks that a worker finds, 30000
   --steps <count>      tasks of three steps that a worker finds, 10000
-  --seconds <count>    after which a drain is broken off, 10
+  --seconds <count>    after which a drain is broken off, 6
   --children <count>   of the fan-out, 10000
   --latencies <count>  spawns into an idle queue, 100
   --sizes <counts>     of the queues whose growth is measured, 0,100000,1000000
@@ -91,7 +91,7 @@ export const parse = (): Options => {
       bulk: count("bulk", 100_000),
       drain: count("drain", 30_000),
       steps: count("steps", 10_000),
-      seconds: whole("seconds", values.seconds, 10),
+      seconds: whole("seconds", values.seconds, 6),
       children: count("children", 10_000),
       latencies: count("latencies", 100),
       sizes: sizes(values.sizes ?? `0,${Math.min(limit, 100_000)},${Math.min(limit, 1_000_000)}`),

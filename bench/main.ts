@@ -41,8 +41,9 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
   const key = (scenario: string, contestant: string) => `${scenario}/${contestant}`
   for (let run = 1; run <= options.runs; run++) {
     for (const { alone, name: scenario, once } of asked) {
-      if (run > 1 && once === true) continue
-      for (const contestant of alone === true ? options.contestants.slice(0, 1) : options.contestants) {
+      if (run > 1 && once === "everybody") continue
+      const isForOne = alone === true || run > 1 && once === "others"
+      for (const contestant of isForOne ? options.contestants.slice(0, 1) : options.contestants) {
         if (run > 1 && !runs.has(key(scenario, contestant))) continue
         process.stderr.write(`run ${run} of ${options.runs}: ${scenario}, ${contestant}: `)
         const figures = await inDatabase(

@@ -14,13 +14,13 @@ export const own: ReadonlyArray<Scenario> = [
     unit: "ms",
     better: "lower",
     alone: true,
-    once: true,
+    once: "everybody",
     run: async ({ own, spawn }, { latencies }) => {
       if (own === undefined) return undefined
       let started = Promise.withResolvers<number>()
       const { interval, stop } = await own.startPolling(() => started.resolve(performance.now()))
       const samples: Array<number> = []
-      for (let index = 0; index < latencies; index++) {
+      for (let index = 0; index < latencies; index += 2) {
         // So long that the worker no longer looks as often as after work, and then any time of the interval.
         await sleep(interval * (2 + Math.random()))
         started = Promise.withResolvers()
@@ -54,7 +54,7 @@ export const own: ReadonlyArray<Scenario> = [
     unit: "calls",
     better: "lower",
     alone: true,
-    once: true,
+    once: "everybody",
     run: async ({ own }, { checkpoints }) => own && { value: await own.reads(checkpoints) }
   },
   {
@@ -63,7 +63,7 @@ export const own: ReadonlyArray<Scenario> = [
     unit: "MB",
     better: "lower",
     alone: true,
-    once: true,
+    once: "everybody",
     run: async ({ own }, { suspended }) => {
       if (own === undefined) return undefined
       const { add, stop } = await own.suspend(concurrency)
@@ -82,12 +82,12 @@ export const own: ReadonlyArray<Scenario> = [
     unit: "ms",
     better: "lower",
     alone: true,
-    once: true,
+    once: "everybody",
     run: async ({ fill, own }, { deletes, sizes }, pause) => {
       if (own === undefined || fill === undefined) return undefined
       const figures: Record<string, number> = {}
-      // First as many as are deleted.
-      for (const size of new Set([deletes * calls, ...sizes.filter((size) => size > deletes * calls)])) {
+      // As many as are deleted, and as many as there may be.
+      for (const size of new Set([deletes * calls, Math.max(deletes * calls, ...sizes)])) {
         for (const part of parts(size, 100_000)) await fill("finished", part)
         await pause()
         const samples: Array<number> = []
@@ -106,7 +106,7 @@ export const own: ReadonlyArray<Scenario> = [
     unit: "ms",
     better: "lower",
     alone: true,
-    once: true,
+    once: "everybody",
     run: async ({ own }, { claims, queues }, pause) => {
       if (own === undefined) return undefined
       const figures: Record<string, number> = {}
