@@ -1,5 +1,5 @@
 /** Layers that a promise starts and another one ends. */
-import { Effect, Exit, Layer, Scope } from "effect"
+import { type Duration, Effect, Exit, Layer, Scope } from "effect"
 import type { Absurd } from "effect-absurd"
 import type { Runtime } from "./Own.ts"
 
@@ -13,7 +13,7 @@ export const start = async <E>(
   return () => runtime.runPromise(Scope.close(scope, Exit.void))
 }
 
-/** Waits until the answer is `true`, asking every few milliseconds. */
-export const until = async (isTrue: () => Promise<boolean>): Promise<void> => {
-  while (!await isTrue()) await Effect.runPromise(Effect.sleep("10 millis"))
+/** Waits until the answer is `true`, asking again after each pause. */
+export const until = async (isTrue: () => Promise<boolean>, pause: Duration.Input): Promise<void> => {
+  while (!await isTrue()) await Effect.runPromise(Effect.sleep(pause))
 }

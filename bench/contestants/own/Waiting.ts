@@ -36,11 +36,11 @@ const spawn = async (runtime: Runtime, count: number, key: string) => {
 export const emit = (runtime: Runtime, pool: Pool): Own["emit"] => async (waiters, concurrency) => {
   const stop = await start(runtime, worker(concurrency))
   await spawn(runtime, waiters, "all")
-  await until(async () => await waiting(pool) === waiters)
+  await until(async () => await waiting(pool) === waiters, "100 millis")
   const startedAt = performance.now()
   await runtime.runPromise(Go.emit("all", undefined))
   const emitted = performance.now() - startedAt
-  await until(async () => await AbsurdTables.unfinished(pool) === 0)
+  await until(async () => await AbsurdTables.unfinished(pool) === 0, "10 millis")
   const ended = performance.now() - startedAt
   await stop()
   return { emit: emitted, all: ended }
@@ -51,7 +51,8 @@ export const suspend = (runtime: Runtime, pool: Pool): Own["suspend"] => async (
   const add = async (count: number) => {
     const before = await waiting(pool)
     await spawn(runtime, count, "never")
-    await until(async () => await waiting(pool) === before + count)
+    // Counting takes the server a while.
+    await until(async () => await waiting(pool) === before + count, "500 millis")
   }
   return { add, stop }
 }
