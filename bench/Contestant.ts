@@ -1,4 +1,5 @@
 /** What is compared: each contestant opens a fresh database and offers the operations that it has. */
+import type { Own } from "./contestants/own/Own.ts"
 
 /** A database of its own on the server of the benchmark. Everybody connects by TCP. */
 export interface Database {
@@ -41,6 +42,8 @@ export interface Session {
   readonly resume?: (checkpoints: number) => Promise<number>
   /** Brings so many tasks to run at once and keeps them there. The answer lets them end. */
   readonly hold?: (count: number) => Promise<() => Promise<unknown>>
+  /** What the others have no counterpart of. */
+  readonly own?: Own
   readonly close: () => Promise<unknown>
 }
 

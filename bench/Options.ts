@@ -1,6 +1,6 @@
 /** What the command line asks for. */
 import { parseArgs } from "node:util"
-import { contestants } from "./contestants/All.ts"
+import { contestants, variants } from "./contestants/All.ts"
 import { scenarios, type Settings } from "./Scenarios.ts"
 
 export interface Options {
@@ -16,20 +16,25 @@ const help = `npm run bench -- [options]
   --only <names>       scenarios, separated by commas: ${scenarios().map(({ name }) => name).join(", ")}
   --peers <names>      contestants beside ours, by any part of their names: ${
   contestants.slice(1).map(({ name }) => name).join(", ")
-}
-  --runs <count>       runs of which the median counts, 3 by default
+}; none; and only when asked for: ${variants.map(({ name }) => name).join(", ")}
+  --runs <count>       runs of which the median counts, 3 by default; what takes long is run once
   --n <count>          the most of anything below that is not given itself
   --spawn <count>      tasks that are spawned one by one, 10000 by default
   --bulk <count>       tasks that are spawned in bulk, 100000
   --drain <count>      tasks that a worker finds, 30000
   --steps <count>      tasks of three steps that a worker finds, 10000
-  --seconds <count>    after which a drain is broken off, 10
+  --seconds <count>    after which a drain is broken off, 6
   --children <count>   of the fan-out, 10000
   --latencies <count>  spawns into an idle queue, 100
   --sizes <counts>     of the queues whose growth is measured, 0,100000,1000000
   --claims <count>     per size, 200
   --checkpoints <n>    of the task that is resumed, 1000
   --fibers <count>     of the busy worker, 10000
+  --waiters <count>    of one event, 10000
+  --suspended <count>  tasks beside a worker whose memory is looked at, 100000
+  --queues <count>     of one database, 1000
+  --deletes <count>    ended tasks that one call deletes, 10000
+  --finished <count>   tasks in the store in memory behind which it is timed, 100000
   --out <file>         where the figures go, bench/results/latest.json
 `
 
@@ -54,6 +59,11 @@ export const parse = (): Options => {
       claims: text,
       checkpoints: text,
       fibers: text,
+      waiters: text,
+      suspended: text,
+      queues: text,
+      deletes: text,
+      finished: text,
       out: text
     }
   })
@@ -68,7 +78,11 @@ export const parse = (): Options => {
     scenarios: pick("scenario", scenarios().map(({ name }) => name), values.only),
     contestants: [
       contestants[0]!.name,
-      ...pick("peer", contestants.slice(1).map(({ name }) => name), values.peers)
+      ...pick(
+        "peer",
+        (values.peers === undefined ? contestants : [...contestants, ...variants]).slice(1).map(({ name }) => name),
+        values.peers
+      )
     ],
     runs: whole("runs", values.runs, 3),
     out: values.out ?? "bench/results/latest.json",
@@ -77,13 +91,18 @@ export const parse = (): Options => {
       bulk: count("bulk", 100_000),
       drain: count("drain", 30_000),
       steps: count("steps", 10_000),
-      seconds: whole("seconds", values.seconds, 10),
+      seconds: whole("seconds", values.seconds, 6),
       children: count("children", 10_000),
       latencies: count("latencies", 100),
       sizes: sizes(values.sizes ?? `0,${Math.min(limit, 100_000)},${Math.min(limit, 1_000_000)}`),
       claims: count("claims", 200),
       checkpoints: count("checkpoints", 1000),
-      fibers: count("fibers", 10_000)
+      fibers: count("fibers", 10_000),
+      waiters: count("waiters", 10_000),
+      suspended: count("suspended", 100_000),
+      queues: count("queues", 1000),
+      deletes: count("deletes", 10_000),
+      finished: count("finished", 100_000)
     }
   }
 }

@@ -46,11 +46,25 @@ export const medians = (runs: ReadonlyArray<Figures>): Figures =>
  * the figures go by size, the ratio is that of the largest size to the smallest.
  */
 export const tables = (results: Results): string =>
-  results.scenarios.map((scenario) => `### ${scenario.title}\n\n${tableOf(results, scenario)}`).join("\n\n")
+  results.scenarios
+    .filter(({ figures }) => Object.keys(figures).length > 0)
+    .map((scenario) => `### ${scenario.title}\n\n${tableOf(results, scenario)}`)
+    .join("\n\n")
 
 /** With about three digits that count. */
 export const format = (value: number): string =>
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3)
+
+/** A Markdown table, of which the first row is the head. */
+export const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const widths = rows[0]!.map((_, column) => Math.max(3, ...rows.map((row) => row[column]!.length)))
+  const line = (row: ReadonlyArray<string>) =>
+    `| ${
+      row.map((cell, column) => column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)).join(" | ")
+    } |`
+  const rule = widths.map((width, column) => column === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)
+  return [line(rows[0]!), line(rule), ...rows.slice(1).map(line)].join("\n")
+}
 
 // --- internal
 
@@ -68,6 +82,12 @@ const tableOf = ({ contestants }: Results, { better, figures, unit }: Measured):
     ])
   }
   const ours = figures[contestants[0]!.name]
+  if (rows.length === 1 && ours !== undefined) {
+    return table([
+      ["", ...keys.map((key) => key === "value" ? unit : `${key}, ${unit}`)],
+      [rows[0]!.name, ...keys.map((key) => format(ours[key]!))]
+    ])
+  }
   const ratio = (own: Figures, key: string) => {
     if (ours === undefined || own === ours) return ""
     return `${format(better === "higher" ? ours[key]! / own[key]! : own[key]! / ours[key]!)}×`
@@ -76,14 +96,4 @@ const tableOf = ({ contestants }: Results, { better, figures, unit }: Measured):
     ["", ...keys.flatMap((key) => [key === "value" ? unit : `${key}, ${unit}`, "ours is better by"])],
     ...rows.map(({ name, own }) => [name, ...keys.flatMap((key) => [format(own[key]!), ratio(own, key)])])
   ])
-}
-
-const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const widths = rows[0]!.map((_, column) => Math.max(3, ...rows.map((row) => row[column]!.length)))
-  const line = (row: ReadonlyArray<string>) =>
-    `| ${
-      row.map((cell, column) => column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)).join(" | ")
-    } |`
-  const rule = widths.map((width, column) => column === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)
-  return [line(rows[0]!), line(rule), ...rows.slice(1).map(line)].join("\n")
 }

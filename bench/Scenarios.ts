@@ -1,7 +1,9 @@
 /** What is measured. A scenario returns its figures, or nothing when the contestant lacks what it takes. */
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import { concurrently, type Fill, type Job, parts, type Session } from "./Contestant.ts"
+import { concurrency, megabytes, memory as memoryNow, quantile, seconds, sleep } from "./Measure.ts"
+import { own } from "./scenarios/Own.ts"
+
+export { concurrency } from "./Measure.ts"
 
 export interface Settings {
   /** Tasks that 50 callers spawn, one call each. */
@@ -23,6 +25,16 @@ export interface Settings {
   readonly claims: number
   readonly checkpoints: number
   readonly fibers: number
+  /** Tasks that wait for one event. */
+  readonly waiters: number
+  /** Tasks that are suspended beside a worker whose memory is looked at. */
+  readonly suspended: number
+  /** Queues of one database. */
+  readonly queues: number
+  /** Ended tasks that one call deletes. */
+  readonly deletes: number
+  /** Tasks that have ended in the store in memory before its operations are timed. */
+  readonly finished: number
 }
 
 /** By name, for example `p50`; a scenario with one figure calls it `value`. */
@@ -33,11 +45,12 @@ export interface Scenario {
   readonly title: string
   readonly unit: string
   readonly better: "higher" | "lower"
+  /** For what takes long: it is run once, however often the others are, by everybody or by all but the first contestant. */
+  readonly once?: "everybody" | "others"
+  /** For what only the first of the contestants has: the others are not asked. */
+  readonly alone?: true
   readonly run: (session: Session, settings: Settings, pause: () => Promise<void>) => Promise<Figures | undefined>
 }
-
-/** Concurrent callers of spawn, and tasks that a worker runs at once. */
-export const concurrency = 50
 
 /** All scenarios, in the order in which they are run. `pause` lets the server settle what was written before. */
 export const scenarios = (): ReadonlyArray<Scenario> => [
@@ -77,6 +90,7 @@ export const scenarios = (): ReadonlyArray<Scenario> => [
     title: "Idle latency, spawn to start",
     unit: "ms",
     better: "lower",
+    once: "others",
     run: latency
   },
   growth("backlog", "Claim and complete one of so many pending tasks", "pending"),
@@ -95,18 +109,11 @@ export const scenarios = (): ReadonlyArray<Scenario> => [
     unit: "MB",
     better: "lower",
     run: memory
-  }
+  },
+  ...own
 ]
 
 // --- internal
-
-const seconds = async (use: () => Promise<unknown>): Promise<number> => {
-  const startedAt = performance.now()
-  await use()
-  return (performance.now() - startedAt) / 1000
-}
-
-const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** From the start of a worker until the last result is stored; or the same number of tasks executed without a queue. */
 function drain(job: Job, title: string, countOf: (settings: Settings) => number): Scenario {
@@ -124,9 +131,11 @@ function drain(job: Job, title: string, countOf: (settings: Settings) => number)
         return { value: await executed(execute, job, count, settings.seconds) }
       }
       if (startWorker === undefined) return undefined
-      await preload(session, count, job)
+      // Who has to be given tasks one by one works on them one by one too, and would never see the end of all.
+      const found = session.bulkSpawn === undefined ? Math.min(count, settings.seconds * 2500) : count
+      await preload(session, found, job)
       await pause()
-      return { value: await drained(session, startWorker, count, settings.seconds) }
+      return { value: await drained(session, startWorker, found, settings.seconds) }
     }
   }
 }
@@ -198,6 +207,7 @@ function growth(name: string, title: string, kind: Fill): Scenario {
     title,
     unit: "ms",
     better: "lower",
+    once: "everybody",
     run: async ({ claimAndComplete, fill, spawn }, { claims, sizes }, pause) => {
       if (claimAndComplete === undefined || fill === undefined) return undefined
       const figures: Record<string, number> = {}
@@ -221,23 +231,11 @@ function growth(name: string, title: string, kind: Fill): Scenario {
 
 async function memory({ hold }: Session, { fibers }: Settings): Promise<Figures | undefined> {
   if (hold === undefined) return undefined
-  setFlagsFromString("--expose-gc")
-  const collect: () => void = runInNewContext("gc")
-  const used = async () => {
-    await sleep(100)
-    collect()
-    const { arrayBuffers, heapUsed, rss } = process.memoryUsage()
-    return { heap: heapUsed + arrayBuffers, rss }
-  }
   const release = await hold(10)
   await release()
-  const before = await used()
+  const before = await memoryNow()
   const end = await hold(fibers)
-  const after = await used()
+  const after = await memoryNow()
   await end()
-  return { heap: (after.heap - before.heap) / 1e6, rss: (after.rss - before.rss) / 1e6 }
+  return megabytes(before, after)
 }
-
-/** The value below which the share `q` of the samples lies, by nearest rank. */
-export const quantile = (samples: ReadonlyArray<number>, q: number): number =>
-  samples.toSorted((a, b) => a - b)[Math.max(0, Math.ceil(q * samples.length) - 1)]!

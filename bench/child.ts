@@ -1,7 +1,7 @@
 /** One contestant in one scenario, in a process of its own: takes a job from its parent, and answers with the figures. */
 import { Client } from "pg"
 import type { Database } from "./Contestant.ts"
-import { contestants } from "./contestants/All.ts"
+import { contestants, variants } from "./contestants/All.ts"
 import { type Figures, scenarios, type Settings } from "./Scenarios.ts"
 
 export interface Job {
@@ -29,7 +29,7 @@ const settle = async (database: Database) => {
 }
 
 const work = async ({ contestant, database, scenario, settings }: Job): Promise<Answer> => {
-  const subject = contestants.find(({ name }) => name === contestant)
+  const subject = [...contestants, ...variants].find(({ name }) => name === contestant)
   const measure = scenarios().find(({ name }) => name === scenario)
   if (subject === undefined || measure === undefined) throw new Error(`There is no ${contestant} or no ${scenario}`)
   const session = await subject.open(database)

@@ -4,34 +4,28 @@
  * One throw-away PostgreSQL with its durable defaults; per measurement a fresh database and a fresh process; the
  * contestants take turns, so that a machine that changes its pace changes it for everybody.
  */
-import { execFileSync, fork } from "node:child_process"
+import { fork } from "node:child_process"
 import * as Fs from "node:fs/promises"
-import { createRequire } from "node:module"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { Client } from "pg"
 import * as Server from "../test/support/Server.ts"
 import type { Answer, Job } from "./child.ts"
-import { contestants } from "./contestants/All.ts"
+import { contestants, variants } from "./contestants/All.ts"
+import { evaluate, goalTable } from "./Goals.ts"
 import { type Options, parse } from "./Options.ts"
 import { type Measured, medians, type Results, tables } from "./Report.ts"
 import { type Figures, scenarios } from "./Scenarios.ts"
+import { durable, surroundings } from "./Surroundings.ts"
 
 const main = async () => {
   const options = parse()
-  const server = await Server.start({
-    fsync: "on",
-    full_page_writes: "on",
-    synchronous_commit: "on",
-    shared_buffers: "128MB",
-    max_connections: "100"
-  })
+  const server = await Server.start(durable)
   try {
     const results = await measure(server.location, options)
     await Fs.mkdir(Path.dirname(options.out), { recursive: true })
     await Fs.writeFile(options.out, `${JSON.stringify(results, null, 2)}\n`)
-    console.log(`\n${tables(results)}\n\nThe figures are in ${options.out}.`)
+    console.log(`\n${tables(results)}\n\n${goalTable(evaluate(results))}\n\nThe figures are in ${options.out}.`)
   } finally {
     await server.stop()
   }
@@ -43,10 +37,13 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
   const admin = new Client({ connectionString: Server.url(location, "postgres") })
   await admin.connect()
   const runs = new Map<string, Array<Figures>>()
+  const asked = scenarios().filter(({ name }) => options.scenarios.includes(name))
   const key = (scenario: string, contestant: string) => `${scenario}/${contestant}`
   for (let run = 1; run <= options.runs; run++) {
-    for (const scenario of options.scenarios) {
-      for (const contestant of options.contestants) {
+    for (const { alone, name: scenario, once } of asked) {
+      if (run > 1 && once === "everybody") continue
+      const isForOne = alone === true || run > 1 && once === "others"
+      for (const contestant of isForOne ? options.contestants.slice(0, 1) : options.contestants) {
         if (run > 1 && !runs.has(key(scenario, contestant))) continue
         process.stderr.write(`run ${run} of ${options.runs}: ${scenario}, ${contestant}: `)
         const figures = await inDatabase(
@@ -64,14 +61,16 @@ const measure = async (location: Server.Location, options: Options): Promise<Res
   const { rows } = await admin.query<{ version: string }>("select current_setting('server_version') as version")
   await admin.end()
   return {
-    ...await surroundings(rows[0]!.version),
+    ...await surroundings(rows[0]!.version, contestants.flatMap((contestant) => contestant.package ?? [])),
     runs: options.runs,
     settings: options.settings,
-    contestants: contestants.filter(({ name }) => options.contestants.includes(name)).map(({ about, name }) => ({
+    contestants: [...contestants, ...variants].filter(({ name }) => options.contestants.includes(name)).map((
+      { about, name }
+    ) => ({
       name,
       about
     })),
-    scenarios: scenarios().filter(({ name }) => options.scenarios.includes(name)).map((scenario): Measured => ({
+    scenarios: asked.map((scenario): Measured => ({
       name: scenario.name,
       title: scenario.title,
       unit: scenario.unit,
@@ -109,7 +108,9 @@ const inProcess = (job: Job): Promise<Figures | null> =>
   new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(new URL("child.ts", import.meta.url)), {
       execArgv: ["--conditions=source", "--no-deprecation"],
-      stdio: ["ignore", "ignore", "inherit", "ipc"]
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      // What hangs is left out, and the others go on.
+      timeout: 10 * 60_000
     })
     let answer: Answer | undefined
     child.once("message", (message: Answer) => {
@@ -122,41 +123,5 @@ const inProcess = (job: Job): Promise<Figures | null> =>
     })
     child.send(job)
   })
-
-const surroundings = async (postgres: string) => {
-  const [cpu] = Os.cpus()
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    commit: git("rev-parse", "--short=12", "HEAD") + (git("status", "--porcelain", "--", "src") === "" ? "" : "+"),
-    machine: {
-      cpu: cpu?.model ?? "unknown",
-      cores: Os.cpus().length,
-      memoryGB: Math.round(Os.totalmem() / 1e9),
-      system: `${Os.type()} ${Os.release()} ${Os.arch()}`
-    },
-    versions: {
-      node: process.versions.node,
-      postgresql: postgres,
-      ...Object.fromEntries(
-        await Promise.all(
-          ["effect", "@effect/sql-pg", ...new Set(contestants.flatMap((contestant) => contestant.package ?? []))]
-            .map(async (name) => [name, await versionOf(name)])
-        )
-      )
-    }
-  }
-}
-
-const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { encoding: "utf8" }).trim()
-
-/** Not every package lets its package.json be imported. */
-const versionOf = async (name: string): Promise<string> => {
-  const folders = createRequire(import.meta.url).resolve.paths(name) ?? []
-  for (const folder of folders) {
-    const text = await Fs.readFile(Path.join(folder, name, "package.json"), "utf8").catch(() => undefined)
-    if (text !== undefined) return String((JSON.parse(text) as { readonly version: unknown }).version)
-  }
-  return "unknown"
-}
 
 await main()

@@ -5,10 +5,14 @@ import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "ef
 import { Pool } from "pg"
 import { type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
 import * as AbsurdTables from "./AbsurdTables.ts"
+import { makeOwn } from "./own/Own.ts"
+
+/** What of the settings of `PgClient` is varied. */
+type PoolOptions = Pick<PgClient.PgPoolConfig, "maxConnections" | "multiplex">
 
 /** The schema in the database at `url`. */
-export const installed = (url: string) =>
-  Installation.layer.pipe(Layer.provideMerge(PgClient.layer({ url: Redacted.make(url) })))
+export const installed = (url: string, options: PoolOptions = {}) =>
+  Installation.layer.pipe(Layer.provideMerge(PgClient.layer({ url: Redacted.make(url), ...options })))
 
 const { queue } = AbsurdTables
 
@@ -31,12 +35,12 @@ const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
   return Layer.mergeAll(Noop.toLayer(() => started), Steps.toLayer(() => Effect.andThen(started, threeSteps)))
 }
 
-export const effectAbsurd: Contestant = {
-  name: "effect-absurd",
-  about: "Worker.layer with concurrency 50, other settings by default",
+const make = (name: string, about: string, options: PoolOptions = {}): Contestant => ({
+  name,
+  about,
   open: async ({ url }) => {
     const runtime = ManagedRuntime.make(
-      Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url)), Layer.provide(Logger.layer([])))
+      Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url, options)), Layer.provide(Logger.layer([])))
     )
     await runtime.runPromise(Absurd.createQueue(queue))
     const pool = new Pool({ connectionString: url, max: 1 })
@@ -115,6 +119,7 @@ export const effectAbsurd: Contestant = {
           await stop()
         }
       },
+      own: makeOwn(runtime, pool, url),
       close: async () => {
         await pool.end()
         await runtime.dispose()
@@ -122,4 +127,19 @@ export const effectAbsurd: Contestant = {
     }
     return session
   }
-}
+})
+
+export const effectAbsurd = make("effect-absurd", "Worker.layer with concurrency 50, other settings by default")
+
+/** Ourselves on pools of other sizes and kinds. */
+export const pools: ReadonlyArray<Contestant> = [
+  ...[2, 4, 20].map((maxConnections) =>
+    make(`pool of ${maxConnections}`, `effect-absurd with ${maxConnections} connections`, { maxConnections })
+  ),
+  ...[4, 10].map((maxConnections) =>
+    make(`multiplexed pool of ${maxConnections}`, `effect-absurd with ${maxConnections} multiplexed connections`, {
+      maxConnections,
+      multiplex: true
+    })
+  )
+]

@@ -1,17 +1,14 @@
-/**
- * Operations per second of processor time of the store in memory, one call each, in an empty queue and behind 100,000 finished tasks.
- *
- *     npx --no-install node --conditions=source bench/memory.ts
- */
-import { Console, Duration, Effect } from "effect"
+/** The store in memory. */
+import { Duration, Effect } from "effect"
 import { Driver, Identifiers, MemoryDriver } from "effect-absurd"
+import { median } from "../../Report.ts"
+import type { Own } from "./Own.ts"
 
 const { ClaimToken, CheckpointName, QueueName, TaskName } = Identifiers
 type Claimed = typeof Driver.Claimed.Type
 
 const count = 20_000
-const history = 100_000
-const samplesOf = 5
+const rounds = 3
 const queue = QueueName.make("bench")
 // One for each claim, as workers do.
 const tokenOf = (place: number) => ClaimToken.make(`worker:${place}`)
@@ -58,46 +55,35 @@ const measure = (tasks: number) =>
     }
   })
 
-type Rates = Effect.Success<ReturnType<typeof measure>>
-
-const mean = (rates: ReadonlyArray<number>) =>
-  Math.round(rates.length / rates.reduce((seconds, perSecond) => seconds + 1 / perSecond, 0))
-
-const median = (rates: ReadonlyArray<number>) => rates.toSorted((a, b) => a - b)[rates.length >> 1] ?? 0
-
-const report = (title: string, samples: ReadonlyArray<Rates>) => {
-  const rates = (["spawn", "claim", "checkpoint", "complete"] as const).map((operation) =>
-    [operation, median(samples.map((sample) => sample[operation]))] as const
-  )
-  return Console.log(
-    [
-      title,
-      ...rates.map(([operation, perSecond]) => `${operation} ${perSecond}/s`),
-      // As many of each: what a task with one step takes.
-      `in the mean ${mean(rates.map(([, perSecond]) => perSecond))}/s`
-    ].join("\n  ")
-  )
+/** Operations of one kind a second, and all four in the mean when there are as many of each: what a task with one step takes. */
+export interface Rates extends Effect.Success<ReturnType<typeof measure>> {
+  readonly mean: number
 }
 
-/** Medians of as many rounds, each with a queue of its own behind which `finished` tasks have ended. */
-const rounds = (finished: number) =>
+const operationNames = ["spawn", "claim", "checkpoint", "complete"] as const
+
+const round = (finished: number) =>
   Effect.gen(function*() {
     const driver = yield* Driver.Driver
-    const samples: Array<Rates> = []
-    for (let round = 0; round < samplesOf; round++) {
-      yield* driver.createQueue({ queue, storage: "unpartitioned" })
-      yield* measure(finished)
-      samples.push(yield* measure(count))
-      yield* driver.dropQueue(queue)
-    }
-    return samples
+    yield* driver.createQueue({ queue, storage: "unpartitioned" })
+    if (finished > 0) yield* measure(finished)
+    const rates = yield* measure(count)
+    yield* driver.dropQueue(queue)
+    return rates
   })
 
-const main = Effect.gen(function*() {
-  // Lets the compiler see the code first.
-  yield* rounds(count)
-  yield* report("empty queue", yield* rounds(0))
-  yield* report(`${history} finished tasks`, yield* rounds(history))
-})
+/** Medians of rounds, each with a queue of its own behind which `finished` tasks have ended. One call each. */
+const main = (finished: number) =>
+  Effect.gen(function*() {
+    // Lets the compiler see the code first.
+    yield* round(0)
+    const samples = yield* Effect.forEach(Array.from({ length: rounds }), () => round(finished))
+    const [spawn, claim, checkpoint, complete] = operationNames.map((name) =>
+      median(samples.map((sample) => sample[name]))
+    )
+    const rates = { spawn: spawn!, claim: claim!, checkpoint: checkpoint!, complete: complete! }
+    return { ...rates, mean: 4 / Object.values(rates).reduce((seconds, perSecond) => seconds + 1 / perSecond, 0) }
+  })
 
-await Effect.runPromise(main.pipe(Effect.provide(MemoryDriver.layer)))
+export const operations: Own["operations"] = (finished) =>
+  Effect.runPromise(Effect.provide(main(finished), MemoryDriver.layer))
