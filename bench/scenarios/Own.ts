@@ -68,7 +68,7 @@ export const own: ReadonlyArray<Scenario> = [
       if (own === undefined) return undefined
       const { add, stop } = await own.suspend(concurrency)
       // As much work of the same kind before: what it leaves behind once is not what each task costs.
-      await add(Math.ceil(suspended / 2))
+      await add(Math.ceil(suspended / 4))
       const before = await memory()
       await add(suspended)
       const after = await memory()
