@@ -16,7 +16,7 @@ export const own: ReadonlyArray<Scenario> = [
     alone: true,
     once: "everybody",
     run: async ({ own, spawn }, { latencies }) => {
-      if (own === undefined) return undefined
+      if (own === undefined || spawn === undefined) return undefined
       let started = Promise.withResolvers<number>()
       const { interval, stop } = await own.startPolling(() => started.resolve(performance.now()))
       const samples: Array<number> = []
