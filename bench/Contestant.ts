@@ -4,6 +4,13 @@ import type { Own } from "./contestants/own/Own.ts"
 /** A database of its own on the server of the benchmark. Everybody connects by TCP. */
 export interface Database {
   readonly url: string
+  /** Another pool than the one that is the default of the client; only we heed it. */
+  readonly clientPool?: ClientPool
+}
+
+export interface ClientPool {
+  readonly maxConnections?: number
+  readonly multiplex?: boolean
 }
 
 /** What a task does: nothing, or three steps one after another, each of which stores a number. */

@@ -1,6 +1,7 @@
 /** What the command line asks for. */
 import { parseArgs } from "node:util"
-import { contestants, variants } from "./contestants/All.ts"
+import { contestants } from "./contestants/All.ts"
+import { variants } from "./contestants/Variants.ts"
 import { scenarios, type Settings } from "./Scenarios.ts"
 
 export interface Options {

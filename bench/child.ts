@@ -1,7 +1,8 @@
 /** One contestant in one scenario, in a process of its own: takes a job from its parent, and answers with the figures. */
 import { Client } from "pg"
 import type { Database } from "./Contestant.ts"
-import { contestants, variants } from "./contestants/All.ts"
+import { contestants } from "./contestants/All.ts"
+import { variants } from "./contestants/Variants.ts"
 import { type Figures, scenarios, type Settings } from "./Scenarios.ts"
 
 export interface Job {

@@ -1,7 +1,7 @@
 import type { Contestant } from "../Contestant.ts"
 import { absurdSdk } from "./AbsurdSdk.ts"
 import { dbosDirect, dbosQueue } from "./Dbos.ts"
-import { effectAbsurd, pools } from "./EffectAbsurd.ts"
+import { effectAbsurd } from "./EffectAbsurd.ts"
 import { graphileLocalQueue, graphilePlain } from "./GraphileWorker.ts"
 import { limit } from "./Limit.ts"
 import { pgBossBatch, pgBossSingle } from "./PgBoss.ts"
@@ -18,6 +18,3 @@ export const contestants: ReadonlyArray<Contestant> = [
   dbosDirect,
   dbosQueue
 ]
-
-/** Who takes part only when asked by name. */
-export const variants: ReadonlyArray<Contestant> = pools

@@ -3,15 +3,12 @@ import { PgClient } from "@effect/sql-pg"
 import { Deferred, Duration, Effect, Exit, Layer, Logger, ManagedRuntime, Redacted, Schema, Scope } from "effect"
 import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "effect-absurd"
 import { Pool } from "pg"
-import { type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
+import { type ClientPool, type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
 import * as AbsurdTables from "./AbsurdTables.ts"
 import { makeOwn } from "./own/Own.ts"
 
-/** What of the settings of `PgClient` is varied. */
-type PoolOptions = Pick<PgClient.PgPoolConfig, "maxConnections" | "multiplex">
-
 /** The schema in the database at `url`. */
-export const installed = (url: string, options: PoolOptions = {}) =>
+export const installed = (url: string, options: ClientPool = {}) =>
   Installation.layer.pipe(Layer.provideMerge(PgClient.layer({ url: Redacted.make(url), ...options })))
 
 const { queue } = AbsurdTables
@@ -35,12 +32,12 @@ const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
   return Layer.mergeAll(Noop.toLayer(() => started), Steps.toLayer(() => Effect.andThen(started, threeSteps)))
 }
 
-const make = (name: string, about: string, options: PoolOptions = {}): Contestant => ({
-  name,
-  about,
-  open: async ({ url }) => {
+export const effectAbsurd: Contestant = {
+  name: "effect-absurd",
+  about: "Worker.layer with concurrency 50, other settings by default",
+  open: async ({ clientPool, url }) => {
     const runtime = ManagedRuntime.make(
-      Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url, options)), Layer.provide(Logger.layer([])))
+      Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url, clientPool)), Layer.provide(Logger.layer([])))
     )
     await runtime.runPromise(Absurd.createQueue(queue))
     const pool = new Pool({ connectionString: url, max: 1 })
@@ -127,19 +124,4 @@ const make = (name: string, about: string, options: PoolOptions = {}): Contestan
     }
     return session
   }
-})
-
-export const effectAbsurd = make("effect-absurd", "Worker.layer with concurrency 50, other settings by default")
-
-/** Ourselves on pools of other sizes and kinds. */
-export const pools: ReadonlyArray<Contestant> = [
-  ...[2, 4, 20].map((maxConnections) =>
-    make(`pool of ${maxConnections}`, `effect-absurd with ${maxConnections} connections`, { maxConnections })
-  ),
-  ...[4, 10].map((maxConnections) =>
-    make(`multiplexed pool of ${maxConnections}`, `effect-absurd with ${maxConnections} multiplexed connections`, {
-      maxConnections,
-      multiplex: true
-    })
-  )
-]
+}

@@ -16,7 +16,7 @@ export const own: ReadonlyArray<Scenario> = [
     alone: true,
     once: "everybody",
     run: async ({ own, spawn }, { latencies }) => {
-      if (own === undefined) return undefined
+      if (own === undefined || spawn === undefined) return undefined
       let started = Promise.withResolvers<number>()
       const { interval, stop } = await own.startPolling(() => started.resolve(performance.now()))
       const samples: Array<number> = []
@@ -68,7 +68,7 @@ export const own: ReadonlyArray<Scenario> = [
       if (own === undefined) return undefined
       const { add, stop } = await own.suspend(concurrency)
       // As much work of the same kind before: what it leaves behind once is not what each task costs.
-      await add(Math.ceil(suspended / 2))
+      await add(Math.ceil(suspended / 4))
       const before = await memory()
       await add(suspended)
       const after = await memory()
