@@ -64,6 +64,8 @@ export const make = Effect.fnUntraced(function*(
     inDoubt.openUnsafe()
   }
 
+  const isFresh = (claimedAt: number, now: number) => now < claimedAt + Duration.toMillis(options.lease) / 2
+
   const claim: Claimer["claim"] = (queue, limit, except) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
@@ -91,8 +93,17 @@ export const make = Effect.fnUntraced(function*(
         }
         // From here to the start of the runs nothing can interrupt.
         if (Exit.isSuccess(answer.value)) {
-          for (const run of answer.value.value) options.start(queue, run, claimedAt)
-          return answer.value.value.length
+          const runs = answer.value.value
+          // So old a claim might not hold until it is renewed, and then an attempt would be lost.
+          if (isFresh(claimedAt, yield* monotonicMillis)) {
+            for (const run of runs) options.start(queue, run, claimedAt)
+          } else {
+            yield* Effect.onInterrupt(
+              restore(giveBack(absurd, queue, runs)),
+              () => Effect.sync(() => doubt(token, queue, claimedAt))
+            )
+          }
+          return runs.length
         }
         if (isUnknown(answer.value)) doubt(token, queue, claimedAt)
         return yield* Effect.failCause(answer.value.cause)
@@ -111,8 +122,7 @@ export const make = Effect.fnUntraced(function*(
     if (found._tag === "Failure") return absurd.outage.report(found.failure)
     const now = yield* monotonicMillis
     const orphans = found.success.filter((run) => !options.tracks(run.runId))
-    const isFresh = now < claim.claimedAt + Duration.toMillis(options.lease) / 2
-    const room = isFresh ? Math.max(0, options.free()) : 0
+    const room = isFresh(claim.claimedAt, now) ? Math.max(0, options.free()) : 0
     for (const run of orphans.slice(0, room)) options.start(claim.queue, run, claim.claimedAt)
     yield* giveBack(absurd, claim.queue, orphans.slice(room))
     // The claim may still be on its way to the store, until the latest time at which its lease can begin.
