@@ -21,6 +21,7 @@ import {
 import * as Handlers from "./Handlers.ts"
 import { EventName, isTerminal, NewQueueName, QueueName, TaskId, WorkerId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import * as Metered from "./Metered.ts"
 import * as Outage from "./Outage.ts"
 import * as Replay from "./Replay.ts"
 import * as Signals from "./Signals.ts"
@@ -70,7 +71,7 @@ export interface Options {
 export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<Absurd["Service"], InvalidInput, Driver.Driver | Scope.Scope> {
-  const store = yield* Driver.Driver
+  const store = Metered.make(yield* Driver.Driver)
   const driver = Replay.guardWrites(store)
   const outage = yield* Outage.make(driver)
   const coalesced = yield* Coalesced.make(store)

@@ -2,7 +2,7 @@
  * Claims runs so that none stays claimed by nobody.
  *
  * Every claim has a fresh token. What a claim whose answer was lost has claimed is looked up by that token for as long as its
- * lease can last, and adopted, or handed back when there is no room for it. A claim that is on its way when the worker stops
+ * lease can last, soon and then less and less often, and adopted, or handed back when there is no room for it. A claim that is on its way when the worker stops
  * is waited for, and what it brings is handed back.
  *
  * @since 0.1.0
@@ -60,9 +60,11 @@ export const make = Effect.fnUntraced(function*(
   const doubtful = new Map<ClaimToken, Doubt>()
   const inDoubt = Latch.makeUnsafe(false)
   const doubt = (token: ClaimToken, queue: QueueName, claimedAt: number, request?: Fiber.Fiber<unknown, unknown>) => {
-    doubtful.set(token, { queue, claimedAt, request })
+    doubtful.set(token, { queue, claimedAt, request, pause: shortestPause, askAt: 0 })
     inDoubt.openUnsafe()
   }
+
+  const isFresh = (claimedAt: number, now: number) => now < claimedAt + Duration.toMillis(options.lease) / 2
 
   const claim: Claimer["claim"] = (queue, limit, except) =>
     Effect.uninterruptibleMask((restore) =>
@@ -91,8 +93,17 @@ export const make = Effect.fnUntraced(function*(
         }
         // From here to the start of the runs nothing can interrupt.
         if (Exit.isSuccess(answer.value)) {
-          for (const run of answer.value.value) options.start(queue, run, claimedAt)
-          return answer.value.value.length
+          const runs = answer.value.value
+          // So old a claim might not hold until it is renewed, and then an attempt would be lost.
+          if (isFresh(claimedAt, yield* monotonicMillis)) {
+            for (const run of runs) options.start(queue, run, claimedAt)
+          } else {
+            yield* Effect.onInterrupt(
+              restore(giveBack(absurd, queue, runs)),
+              () => Effect.sync(() => doubt(token, queue, claimedAt))
+            )
+          }
+          return runs.length
         }
         if (isUnknown(answer.value)) doubt(token, queue, claimedAt)
         return yield* Effect.failCause(answer.value.cause)
@@ -111,28 +122,31 @@ export const make = Effect.fnUntraced(function*(
     if (found._tag === "Failure") return absurd.outage.report(found.failure)
     const now = yield* monotonicMillis
     const orphans = found.success.filter((run) => !options.tracks(run.runId))
-    const isFresh = now < claim.claimedAt + Duration.toMillis(options.lease) / 2
-    const room = isFresh ? Math.max(0, options.free()) : 0
+    const room = isFresh(claim.claimedAt, now) ? Math.max(0, options.free()) : 0
     for (const run of orphans.slice(0, room)) options.start(claim.queue, run, claim.claimedAt)
     yield* giveBack(absurd, claim.queue, orphans.slice(room))
     // The claim may still be on its way to the store, until the latest time at which its lease can begin.
     const over = claim.claimedAt + Duration.toMillis(options.lease) + Duration.toMillis(answerLimit)
     if (now >= over) doubtful.delete(token)
+    // Late claims are rare, and there may be many doubts; it is found well within its lease all the same.
+    claim.askAt = now + claim.pause
+    claim.pause = Math.min(claim.pause * 2, Math.max(shortestPause, Duration.toMillis(options.lease) / 4))
   })
 
   yield* Effect.gen(function*() {
     while (true) {
       yield* inDoubt.await
       yield* absurd.outage.up
+      const now = yield* monotonicMillis
       yield* Effect.forEach(
-        [...doubtful],
+        [...doubtful].filter(([, claim]) => claim.askAt <= now),
         ([token, claim]) => Effect.uninterruptibleMask((restore) => adopt(token, claim, restore)),
         {
           discard: true
         }
       )
       if (doubtful.size === 0) inDoubt.closeUnsafe()
-      yield* Effect.sleep("500 millis")
+      yield* Effect.sleep(Duration.millis(shortestPause))
     }
   }).pipe(Effect.forkScoped)
 
@@ -186,7 +200,13 @@ interface Doubt {
   readonly claimedAt: number
   /** The claim, if it may still be on its way. */
   readonly request: Fiber.Fiber<unknown, unknown> | undefined
+  /** When the store is asked about it, in monotonic milliseconds, and how long after that again. */
+  askAt: number
+  pause: number
 }
+
+/** In milliseconds. */
+const shortestPause = 500
 
 const answerLimit = Duration.seconds(15)
 const lookUpLimit = Duration.seconds(5)

@@ -4,13 +4,12 @@
  *
  * @since 0.1.0
  */
-import { Effect, Metric, type Schema, type Scope } from "effect"
+import { Effect, type Schema, type Scope } from "effect"
 import * as Batch from "./Batch.ts"
 import type * as Driver from "./Driver.ts"
 import type { DriverError, IdempotencyConflict, NotFound } from "./Errors.ts"
 import type { EventName, QueueName, TaskId } from "./Identifiers.ts"
 import * as Outage from "./Outage.ts"
-import * as Telemetry from "./Telemetry.ts"
 
 type Fails = DriverError | NotFound
 type Item<S extends { readonly Type: unknown }> = S["Type"]
@@ -123,20 +122,16 @@ const coalesceOn = (driver: Driver.Driver["Service"]) =>
 <A, Out, E extends { readonly _tag: string }>(
   { kindOf = () => "any", lengthOf = () => 0, operation, send }: Operation<A, Out, E>
 ) => {
-  const size = Metric.withAttributes(Telemetry.batchSize, { operation })
   const batch = Batch.make({
     lanes,
     lineOf: ({ item, queue }: Addressed<A>) => `${kindOf(item)} ${queue}`,
     lengthOf: ({ item }) => lengthOf(item),
     // A load that never returned would keep its lane for ever.
     send: (items) =>
-      Effect.andThen(
-        Metric.update(size, items.length),
-        Outage.answerWithin(
-          send(items[0]!.queue, items.map(({ item }) => item)),
-          operation,
-          Outage.answerLimit
-        )
+      Outage.answerWithin(
+        send(items[0]!.queue, items.map(({ item }) => item)),
+        operation,
+        Outage.answerLimit
       )
   })
   return Effect.map(

@@ -229,7 +229,19 @@ type Report = (id: Id, subject: string, problem: string) => void
 
 const partKey = ({ name, taskId }: Checkpoint): string => `${taskId}/${name}`
 
-const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
+/** As JSON, that is; most are the same, member by member, and need not be written out to be compared. */
+const same = (a: unknown, b: unknown): boolean => isAlike(a, b) || JSON.stringify(a) === JSON.stringify(b)
+
+const isAlike = (a: unknown, b: unknown): boolean => {
+  if (a === b) return true
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false
+  if (DateTime.isDateTime(a)) return DateTime.isDateTime(b) && DateTime.Equivalence(a, b)
+  if (Array.isArray(a) !== Array.isArray(b)) return false
+  const keys = Object.keys(a)
+  const others = Object.keys(b)
+  return keys.length === others.length &&
+    keys.every((key, place) => key === others[place] && isAlike(Reflect.get(a, key), Reflect.get(b, key)))
+}
 
 interface Index {
   readonly tasks: ReadonlyMap<TaskId, TaskRow>

@@ -68,14 +68,15 @@ export const lostLeases = Metric.counter("absurd_lost_leases", {
 export const steps = Metric.counter("absurd_steps", { description: "Steps that were executed", incremental: true })
 
 /**
- * How many requests travelled to the store together, by `operation`.
+ * How much one request to the store carries, by `operation`: what many fibers sent together, or what one sent as a set. Of a
+ * claim it is how many runs it brought; those that bring none are not counted.
  *
  * @since 0.1.0
  * @category metrics
  */
 export const batchSize = Metric.histogram("absurd_batch_size", {
-  description: "Requests that travelled to the store together",
-  boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 10 })
+  description: "How much one request to the store carries",
+  boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 12 })
 })
 
 /**

@@ -93,6 +93,7 @@ export const make = Effect.fnUntraced(function*(
     ...lane,
     pause: shortestPause(settings),
     until: 0,
+    hinted: false,
     failures: 0
   }))
   const polling = yield* poll({ absurd, settings, crew, claimer, lanes, wake }).pipe(
@@ -253,6 +254,8 @@ interface Lane extends Rotation.Lane<QueueName> {
   pause: number
   /** When it is asked again, in monotonic milliseconds. */
   until: number
+  /** Whether there was a hint since it was asked last. */
+  hinted: boolean
   /** How often in a row asking it failed. */
   failures: number
 }
@@ -297,6 +300,7 @@ const poll = (worker: Worker): Effect.Effect<never> =>
 const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { claimer, crew, settings } = worker
+    lane.hinted = false
     const result = yield* Effect.result(claimer.claim(lane.queue, places, crew.full()))
     if (result._tag === "Failure") {
       Rotation.takeBack(lane, places)
@@ -308,7 +312,8 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
     if (result.success > 0) lane.pause = shortestPause(settings)
     if (result.success === places) return
     const now = yield* Heartbeat.monotonicMillis
-    lane.until = now + lane.pause * (0.8 + 0.2 * (yield* Random.next))
+    // It may have looked before there was what a hint meanwhile was about.
+    lane.until = lane.hinted ? now : now + lane.pause * (0.8 + 0.2 * (yield* Random.next))
     lane.pause = Math.min(lane.pause * 2, Duration.toMillis(settings.pollInterval))
     Rotation.rejoin(lane, worker.lanes.filter((other) => other.until <= now))
   })
@@ -332,6 +337,7 @@ const heed = (hint: Hint, lanes: ReadonlyArray<Lane>, wake: Latch.Latch, heartbe
   if (hint._tag === "Ended") return heartbeat.askAbout(hint.queue, hint.taskId)
   for (const lane of lanes) {
     if ((hint._tag === "Work" && hint.queue !== lane.queue) || lane.failures > 0) continue
+    lane.hinted = true
     lane.until = 0
     wake.openUnsafe()
   }

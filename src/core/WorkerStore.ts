@@ -8,14 +8,19 @@ import type { Extend, Outcome } from "./Driver.ts"
 import type { DriverError, NotFound } from "./Errors.ts"
 import type { QueueName } from "./Identifiers.ts"
 
-/** How much there is to do in a queue. A store may stop counting at 100,000. @since 0.1.0 */
+/**
+ * How much there is to do in a queue. The figures are exact, but a store may stop counting at 100,000, and they are what was
+ * stored last: a claim that is made next may begin with cancelling what is overdue and failing what has lost its lease.
+ *
+ * @since 0.1.0
+ */
 export interface QueueLoad {
   readonly paused: boolean
   /** Runs that could be claimed now, were the queue not paused. */
   readonly due: number
   /** Runs that become due at some later time or with some event. */
   readonly later: number
-  /** Runs under a claim. */
+  /** Runs under a claim. One without end, which other software can make, a store may leave out. */
   readonly running: number
   /** For how long the run that has waited longest is due; null when none is. */
   readonly oldest: Duration.Duration | null

@@ -20,6 +20,7 @@ import * as Spawn from "./SpawnSuite.ts"
 import * as State from "./StateSuite.ts"
 import * as Transaction from "./TransactionSuite.ts"
 import * as Upkeep from "./UpkeepSuite.ts"
+import * as WorkerStore from "./WorkerStoreSuite.ts"
 import * as WorkflowRun from "./WorkflowRunSuite.ts"
 
 /** Each suite gets a store of its own, from `subject`. */
@@ -43,4 +44,5 @@ export const all = (name: string, subject: Layer.Layer<Driver | TestTime, unknow
     Transaction.suite("transactions", subject)
     WorkflowRun.suite("workflow runs", subject)
     Upkeep.suite("upkeep", subject)
+    WorkerStore.suite("what workers need", subject)
   })

@@ -19,6 +19,7 @@ import * as Fleet from "./crash/Fleet.ts"
 import * as Ledger from "./crash/Ledger.ts"
 import * as Proxy from "./crash/Proxy.ts"
 import * as Story from "./crash/Story.ts"
+import * as Verdict from "./crash/Verdict.ts"
 
 const tasks = Number(process.env["CRASH_TASKS"] ?? 500)
 const kills = Number(process.env["CRASH_KILLS"] ?? 50)
@@ -89,24 +90,50 @@ const sessions = "from pg_stat_activity where backend_type = 'client backend' an
 interface World {
   /** Past the proxy. */
   readonly url: string
+  readonly ledger: string
   readonly server: Server.Server
   readonly proxy: Proxy.Proxy
   readonly fleet: Fleet.Fleet
-  /** When the server answered again after it was killed. */
-  readonly recoveries: Array<number>
+  readonly restarts: Array<Verdict.Restart>
+  readonly stops: Array<Verdict.Facts["stops"][number]>
+  readonly outages: Array<Verdict.Span>
+  /** When the connections that were left hanging are reset. */
+  stalledUntil: number
   /** How much of what is to be done to it has been done. */
   progress: number
 }
 
-/** Returns whether it could be done. */
-const doDeed = ({ fleet, proxy, recoveries, server, url }: World, deed: Deed, worker: Fleet.Worker) =>
+/** Kills the server, and looks for the first claim of a worker once it answers again. */
+const killServer = (world: World) =>
   Effect.gen(function*() {
+    const { ledger, restarts, server, url } = world
+    // Who waits for an answer on a connection that hangs does not hear of the new server.
+    while (Date.now() < world.stalledUntil) yield* pause(50)
+    yield* Effect.promise(server.crash)
+    const at = Date.now()
+    const n = restarts.length
+    const spawn = `select absurd.spawn_task('${Story.queue}', 'probe', '{"n": ${n}}')`
+    while ((yield* query(url, spawn)) === undefined) yield* pause(20)
+    let claimedAt: number | undefined
+    while (claimedAt === undefined && Date.now() < at + 10_000) {
+      yield* pause(100)
+      claimedAt = Ledger.read(ledger).find((line) => line.what === "probe" && line.n === n)?.at
+    }
+    restarts.push({ at, claimedAt })
+    return true
+  })
+
+/** Returns whether it could be done. */
+const doDeed = (world: World, deed: Deed, worker: Fleet.Worker) =>
+  Effect.gen(function*() {
+    const { fleet, proxy, stops, url } = world
     switch (deed) {
       case "kill":
         yield* Effect.promise(() => fleet.kill(worker))
         return true
       case "zombie": {
         worker.child.kill("SIGSTOP")
+        stops.push({ pid: worker.pid, from: Date.now(), until: Date.now() + lease * 1500 })
         yield* Effect.forkChild(Effect.gen(function*() {
           yield* pause(lease * 1500)
           worker.child.kill("SIGCONT")
@@ -118,13 +145,12 @@ const doDeed = ({ fleet, proxy, recoveries, server, url }: World, deed: Deed, wo
         return true
       }
       case "server":
-        yield* Effect.promise(server.crash)
-        recoveries.push(Date.now())
-        return true
+        return yield* killServer(world)
       case "backend": {
         const found = yield* query(url, `select pid ${sessions} limit 1`)
         if (found?.[0] === undefined) return false
         process.kill(Number(found[0]["pid"]), "SIGKILL")
+        while ((yield* query(url, "select 1")) === undefined) yield* pause(20)
         return true
       }
       case "terminate":
@@ -133,6 +159,7 @@ const doDeed = ({ fleet, proxy, recoveries, server, url }: World, deed: Deed, wo
         return proxy.cut() > 0
       case "stall":
         proxy.stall(lease * 1500)
+        world.stalledUntil = Date.now() + lease * 1500
         return true
     }
   })
@@ -147,8 +174,14 @@ const torment = (world: World) =>
     for (const [turn, deed] of (yield* Random.shuffle(plan)).entries()) {
       world.progress = turn / plan.length
       const worker = world.fleet.workers[yield* Random.nextIntBetween(0, world.fleet.workers.length - 1)]!
+      const from = Date.now()
       while (!(yield* doDeed(world, deed, worker))) yield* pause(100)
       done[deed]++
+      if (deed !== "kill" && deed !== "zombie") {
+        // Those that were cut off come back within the time that they have after a restart.
+        const until = Math.max(Date.now(), deed === "stall" ? world.stalledUntil : 0) + Verdict.recovery
+        world.outages.push({ from, until })
+      }
       yield* pause(-250 * Math.log(1 - (yield* Random.next)))
     }
     world.progress = 1
@@ -169,6 +202,34 @@ const produce = Effect.fnUntraced(function*(world: World) {
       }
       return handle
     }))
+})
+
+/** The attempts that the code of the task failed. */
+const failedAttempts = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const rows = yield* sql<{ n: number; at: number; reason: string }>`
+    select (t.params ->> 'n')::int as n, extract(epoch from r.failed_at)::float8 * 1000 as at,
+      r.failure_reason ->> 'name' || ': ' || (r.failure_reason ->> 'message') as reason
+    from ${sql(`absurd.r_${Story.queue}`)} r join ${sql(`absurd.t_${Story.queue}`)} t using (task_id)
+    where r.state = 'failed' and r.failure_reason ->> 'name' <> '$ClaimTimeout' and t.task_name = 'journey'`
+  return rows.map((row): Verdict.Failed => ({ ...row, at: Math.round(row.at) }))
+})
+
+/** The attempts that ended with their leases. */
+const burntAttempts = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const rows = yield* sql<{ n: number; pid: number; expired: number; found: number }>`
+    select (t.params ->> 'n')::int as n, substring(r.claimed_by from '^pid-([0-9]+):')::int as pid,
+      extract(epoch from r.claim_expires_at)::float8 * 1000 as expired,
+      extract(epoch from r.failed_at)::float8 * 1000 as found
+    from ${sql(`absurd.r_${Story.queue}`)} r join ${sql(`absurd.t_${Story.queue}`)} t using (task_id)
+    where r.state = 'failed' and r.failure_reason ->> 'name' = '$ClaimTimeout' and t.task_name = 'journey'`
+  return rows.map(({ expired, found, n, pid }): Verdict.Burnt => ({
+    n,
+    pid,
+    expiredAt: Math.round(expired),
+    foundAt: Math.round(found)
+  }))
 })
 
 /** What the server may have logged as errors: that sessions were ended, and that there was none to be had. */
@@ -200,7 +261,18 @@ describe("worker processes", () => {
         yield* Absurd.createQueue(Story.queue)
         yield* sql.unsafe(Story.createBooks)
         const fleet = yield* Fleet.make({ url, ledger, size: 4, lease, grace })
-        const world: World = { url: direct, server, proxy, fleet, recoveries: [], progress: 0 }
+        const world: World = {
+          url: direct,
+          ledger,
+          server,
+          proxy,
+          fleet,
+          restarts: [],
+          stops: [],
+          outages: [],
+          stalledUntil: 0,
+          progress: 0
+        }
         yield* Effect.log(`seed ${seed}`)
         const tormented = yield* Effect.forkChild(torment(world))
         const handles = yield* produce(world)
@@ -211,30 +283,49 @@ describe("worker processes", () => {
         const lines = Ledger.read(ledger)
         const { begun, changed, payloads, repeated, values } = Ledger.judge(lines)
         const takeovers = Ledger.takeovers(lines, fleet.deaths)
-        const resumed = world.recoveries.map((at) =>
-          (lines.find((line) => line.what === "enter" && line.at >= at)?.at ?? Infinity) - at
-        )
         const attempts = (yield* outage.persist(Effect.forEach(
           handles,
           ({ taskId }) => Absurd.getTaskStatus(taskId)
         ))).map((task) => task.attempts)
+        const facts: Verdict.Facts = {
+          lease: lease * 1000,
+          pollInterval: Story.pollInterval,
+          done,
+          deaths: fleet.deaths,
+          stops: world.stops,
+          outages: world.outages,
+          restarts: world.restarts,
+          burnt: yield* burntAttempts,
+          failed: yield* failedAttempts,
+          lines,
+          attempts,
+          repeated,
+          acknowledged: values.size
+        }
         const figures = {
           seed,
           tasks,
           acknowledgedSteps: values.size,
           begunSteps: begun,
+          repeatedSteps: repeated.length,
           ...done,
-          tasksWithFurtherAttempts: attempts.filter((attempt) => attempt > 1).length,
-          takeoverMillis: { p50: Ledger.quantile(takeovers, 0.5), p99: Ledger.quantile(takeovers, 0.99) },
-          firstLineAfterServerMillis: resumed,
+          ...Verdict.figures(facts),
+          executedAgainMillis: {
+            count: takeovers.length,
+            p50: Ledger.quantile(takeovers, 0.5),
+            p99: Ledger.quantile(takeovers, 0.99)
+          },
           stoppedMillis: Math.round(stopped)
         }
-        yield* Effect.log(JSON.stringify(figures))
+        yield* Effect.log(`figures ${JSON.stringify(figures)}`)
+        assert.deepStrictEqual(Verdict.problems(facts), [])
 
         // Nothing that was acknowledged is lost, and nothing is there that nobody asked for.
         assert.deepStrictEqual(results, handles.map((_, n) => n))
         assert.deepStrictEqual(
-          (yield* sql`select count(*)::int as count from ${sql(`absurd.t_${Story.queue}`)}`)[0],
+          (yield* sql`select count(*)::int as count from ${
+            sql(`absurd.t_${Story.queue}`)
+          } where task_name = 'journey'`)[0],
           { count: tasks }
         )
         assert.strictEqual(values.size, tasks * Story.steps.length)
@@ -259,7 +350,6 @@ describe("worker processes", () => {
         assert.deepStrictEqual(yield* Doctor.check({ queue: Story.queue }), [])
         assert.deepStrictEqual(unexpectedErrors(Fs.readFileSync(server.location.logPath, "utf8")), [])
         assert.isBelow(Ledger.quantile(takeovers, 0.5), lease * 1000 + 1000)
-        assert.isBelow(Ledger.quantile(resumed, 0.5), 2000)
       }).pipe(Effect.provide(clientOf(url)))
     }), minutes * 60_000)
 
@@ -279,26 +369,38 @@ describe("worker processes", () => {
           const stops: Array<number> = []
           const handles: Array<Effect.Success<ReturnType<typeof Story.Journey.spawn>>> = []
           for (let turn = 0; turn < deployments; turn++) {
-            for (let n = turn * 100; n < (turn + 1) * 100; n++) {
-              handles.push(yield* Story.Journey.spawn({ n, waits: false }))
-            }
+            const spawning = yield* Effect.forkChild(Effect.forEach(
+              Array.from({ length: 100 }, (_, n) => turn * 100 + n),
+              (n) => Story.Journey.spawn({ n, waits: false })
+            ))
+            // Both are in the middle of it, and there is more to come.
+            const isBusy = (worker: Fleet.Worker) =>
+              Ledger.inHand(Ledger.read(ledger), { pid: worker.pid, at: Infinity }).size > 0
+            while (!fleet.workers.every(isBusy) && spawning.pollUnsafe() === undefined) yield* pause(5)
             stops.push(...yield* Effect.promise(() => Promise.all([...fleet.workers].map(fleet.relieve))))
+            handles.push(...yield* Fiber.join(spawning))
           }
           assert.deepStrictEqual(
             yield* Effect.forEach(handles, (handle) => handle.await),
             handles.map((_, n) => n)
           )
           stops.push(yield* Effect.promise(fleet.stop))
-          const { begun, repeated, values } = Ledger.judge(Ledger.read(ledger))
+          const lines = Ledger.read(ledger)
+          const { begun, repeated, values } = Ledger.judge(lines)
+          const inHand = fleet.reliefs.map((relief) => Ledger.inHand(lines, relief).size)
           yield* Effect.log(JSON.stringify({
             tasks: handles.length,
             deployments,
+            inHandWhenToldToStop: inHand,
             acknowledgedSteps: values.size,
             begunSteps: begun,
             slowestStopMillis: Math.round(Math.max(...stops))
           }))
           const rows = yield* Effect.forEach(handles, ({ taskId }) => Absurd.getTaskStatus(taskId))
           assert.deepStrictEqual(rows.filter(({ attempts }) => attempts !== 1), [])
+          // It was under load.
+          assert.lengthOf(inHand, deployments * 2)
+          assert.isAtLeast(inHand.filter((tasks) => tasks > 0).length, deployments)
           assert.deepStrictEqual(repeated, [])
           assert.strictEqual(values.size, handles.length * Story.steps.length)
           assert.isBelow(Math.max(...stops), grace * 1000)

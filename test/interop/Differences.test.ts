@@ -1,7 +1,7 @@
 /** Where the two sides differ, and what comes of it when they work on the same tasks. */
 import { assert } from "@effect/vitest"
 import { Effect, Ref, Schema } from "effect"
-import { Absurd, Event, Step, Task } from "effect-absurd"
+import { Absurd, Event, Step, Task, Worker } from "effect-absurd"
 import { TestTime } from "../support/TestTime.ts"
 import * as Interop from "./support/Interop.ts"
 
@@ -170,5 +170,26 @@ Interop.suite("what differs", (it) => {
         )
         assert.strictEqual((yield* Effect.flip(refused.await))._tag, "TaskFailed")
       }
+    }))
+
+  it.effect("a queue that we paused is left alone by the SDK until we resume it", () =>
+    Effect.gen(function*() {
+      const { advance, queue, sdk, sdkWork, task } = yield* setup
+      const shared = yield* Interop.Interop
+      // Of another process of the SDK.
+      const other = shared.client(queue)
+      assert.isTrue(yield* Worker.pause(queue))
+      assert.deepStrictEqual(yield* sdkWork, [])
+      yield* advance("1 hour")
+      for (const one of [sdk, other.sdk]) {
+        assert.deepStrictEqual(yield* Effect.promise(() => one.claimTasks({ batchSize: 10 })), [])
+      }
+      // Whatever else it does goes on.
+      const { taskID } = yield* Effect.promise(() => sdk.spawn("task", {}, { queue }))
+      assert.deepInclude(yield* Worker.load(queue), { paused: true, due: 2, running: 0 })
+      assert.isTrue(yield* Worker.resume(queue))
+      assert.lengthOf(yield* sdkWork, 2)
+      assert.strictEqual(yield* task.await, "by the SDK")
+      assert.strictEqual((yield* Absurd.getTaskResult(taskID, { queue })).state, "completed")
     }))
 })

@@ -133,6 +133,25 @@ describe("a claim without an answer", () => {
     ))
 })
 
+describe("a claim whose answer comes when half of its lease has passed", () => {
+  it.effect("is handed back at once, and costs no attempt", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const Quick = Task.make("quick", { queue, params: {}, success: Schema.Int })
+        yield* Effect.gen(function*() {
+          const task = yield* Quick.spawn({})
+          faults.decide = FaultyStore.first("claim", "late")
+          const stop = yield* start({ lease: "3 seconds" })
+          yield* pass("5 seconds")
+          assert.strictEqual(yield* task.await, 1)
+          assert.deepStrictEqual(yield* states(task.taskId), { state: "completed", attempts: 1 })
+          assert.deepStrictEqual(faults.log.filter((name) => name === "release"), ["release"])
+          yield* stop
+        }).pipe(Effect.provide(Quick.toLayer(() => Effect.as(Effect.sleep("1 second"), 1))))
+      })
+    ))
+})
+
 describe("a claim that is on its way when the worker stops", () => {
   it.effect("is waited for within the grace time, and handed back", () =>
     inStore((faults) =>

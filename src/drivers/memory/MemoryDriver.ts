@@ -39,6 +39,8 @@ export type { Dump } from "./Reading.ts"
 export class MemoryStore extends Context.Service<MemoryStore, {
   /** Everything in a queue, as copies; inside a transaction what the transaction sees. */
   readonly dump: (queue: QueueName) => Effect.Effect<Reading.Dump, NotFound>
+  /** How often something was written in a queue, or undone. As long as that stays the same, so does its dump. */
+  readonly writes: (queue: QueueName) => Effect.Effect<number, NotFound>
   /**
    * The first instant after now at which the queue has something to do by itself; null for never. Costs nothing that grows
    * with what is stored, unless something is due already.
@@ -197,10 +199,12 @@ export const make: Effect.Effect<Made> = Effect
       signals: Stream.fromPubSub(signals)
     })
     const dump = answering(Reading.dump)
+    const writes = answering(({ tables }: Call) => tables.writes)
     const nextDue = answering(Reading.nextDue)
     const forgive = answering(Claiming.forgiveAttempts)
     const store = MemoryStore.of({
       dump: (queue) => dump({ queue }),
+      writes: (queue) => writes({ queue }),
       nextDue: (queue) =>
         Effect.map(nextDue({ queue }), (millis) => millis === null ? null : DateTime.makeUnsafe(millis))
     })

@@ -89,6 +89,7 @@ export class Table<K, R extends object> {
   private readonly indexes: Array<Index<K, R>> = []
   private readonly journal: Journal
   private readonly undo: (key: unknown, row: unknown) => void
+  private written = 0
 
   constructor(journal: Journal) {
     this.journal = journal
@@ -114,6 +115,11 @@ export class Table<K, R extends object> {
     return this.slots.size
   }
 
+  /** How often something was written, or undone. As long as it stays the same, so do the rows. */
+  get writes(): number {
+    return this.written
+  }
+
   /** The rows, in no order. */
   values(): ReadonlyArray<R> {
     return Array.from(this.slots.values()).flatMap(({ row }) => row ?? [])
@@ -128,6 +134,7 @@ export class Table<K, R extends object> {
   }
 
   private put(key: K, row: R | undefined): R | undefined {
+    this.written++
     const slot = this.slots.get(key)
     if (slot === undefined) return this.insert(key, row)
     const previous = slot.row

@@ -136,6 +136,11 @@ export class Tables {
     this.waitsByEvent = this.waits.index(new Groups((wait) => wait.event))
   }
 
+  /** How often something was written in any of the tables. */
+  get writes(): number {
+    return this.tasks.writes + this.runs.writes + this.checkpoints.writes + this.events.writes + this.waits.writes
+  }
+
   /** The task of a run, which is there as long as the run is. */
   taskOf(run: Run): Task {
     const task = this.tasks.get(run.taskId)

@@ -38,6 +38,8 @@ export interface Fleet {
   readonly relieve: (worker: Worker) => Promise<number>
   /** Who was killed, and when. */
   readonly deaths: ReadonlyArray<{ readonly pid: number; readonly at: number }>
+  /** Who was relieved, and when it was told to stop. */
+  readonly reliefs: ReadonlyArray<{ readonly pid: number; readonly at: number }>
   /** The last words of those that ended although nobody had told them to, after they had begun to work. */
   readonly deserters: ReadonlyArray<string>
   /** Tells all that work to stop; returns how long the slowest took, in milliseconds. */
@@ -54,6 +56,7 @@ const assemble = async ({ grace, lease, ledger, size, url }: Options) => {
   const all = new Set<Worker>()
   const workers: Array<Worker> = []
   const deaths: Array<{ pid: number; at: number }> = []
+  const reliefs: Array<{ pid: number; at: number }> = []
   const deserters: Array<string> = []
   let disbanded = false
 
@@ -111,6 +114,7 @@ const assemble = async ({ grace, lease, ledger, size, url }: Options) => {
     all,
     workers,
     deaths,
+    reliefs,
     replace,
     kill: async (worker: Worker) => {
       worker.doomed = true
@@ -118,7 +122,10 @@ const assemble = async ({ grace, lease, ledger, size, url }: Options) => {
       deaths.push({ pid: worker.pid, at: Date.now() })
       await replace(worker)
     },
-    relieve: async (worker: Worker) => (await Promise.all([terminate(worker), replace(worker)]))[0],
+    relieve: async (worker: Worker) => {
+      reliefs.push({ pid: worker.pid, at: Date.now() })
+      return (await Promise.all([terminate(worker), replace(worker)]))[0]
+    },
     deserters,
     stop: async () => {
       disbanded = true

@@ -8,8 +8,9 @@ export interface Line {
   /**
    * `enter`, `leave`: an execution of the task begins, is over. `begin`: a step begins. `done`: its checkpoint is
    * acknowledged; the detail has its value. `got`: a wait is over; the detail is the payload.
+   * `probe`: a probe is executed.
    */
-  readonly what: "enter" | "leave" | "begin" | "done" | "got"
+  readonly what: "enter" | "leave" | "begin" | "done" | "got" | "probe"
   /** The task, by its number. */
   readonly n: number
   readonly detail: string
@@ -24,8 +25,12 @@ export const read = (path: string): ReadonlyArray<Line> =>
     return { at: Number(at), pid: Number(pid), what: what as Line["what"], n: Number(n), detail }
   })
 
-/** What the lines say about what was promised. */
-export const judge = (lines: ReadonlyArray<Line>) => {
+/**
+ * What the lines say about what was promised, in the order in which things happened: a process that is stopped while it writes
+ * a line adds it when it goes on.
+ */
+export const judge = (written: ReadonlyArray<Line>) => {
+  const lines = written.toSorted((a, b) => a.at - b.at)
   const values = new Map<string, string>()
   const payloads = new Map<number, Set<string>>()
   const repeated: Array<Line> = []
@@ -57,19 +62,27 @@ export const judge = (lines: ReadonlyArray<Line>) => {
   }
 }
 
+/** The tasks that a process executed at a time. */
+export const inHand = (
+  lines: ReadonlyArray<Line>,
+  process: { readonly pid: number; readonly at: number }
+): ReadonlySet<number> => {
+  const tasks = new Set<number>()
+  for (const { at, n, pid, what } of lines) {
+    if (pid !== process.pid || at > process.at) continue
+    if (what === "enter") tasks.add(n)
+    if (what === "leave") tasks.delete(n)
+  }
+  return tasks
+}
+
 /** How long what a process had in hand when it died was in nobody's hand, in milliseconds. */
 export const takeovers = (
   lines: ReadonlyArray<Line>,
   deaths: ReadonlyArray<{ readonly pid: number; readonly at: number }>
 ): ReadonlyArray<number> =>
   deaths.flatMap((death) => {
-    const inHand = new Set<number>()
-    for (const { n, pid, what } of lines) {
-      if (pid !== death.pid) continue
-      if (what === "enter") inHand.add(n)
-      if (what === "leave") inHand.delete(n)
-    }
-    return [...inHand].flatMap((n) => {
+    return [...inHand(lines, death)].flatMap((n) => {
       const next = lines.find((line) =>
         line.n === n && line.what === "enter" && line.pid !== death.pid && line.at >= death.at
       )
@@ -77,6 +90,6 @@ export const takeovers = (
     })
   })
 
-/** The value below which `part` of the numbers are. */
+/** The value below which `part` of the numbers are; infinite when there are none, so that no bound holds by accident. */
 export const quantile = (numbers: ReadonlyArray<number>, part: number): number =>
-  [...numbers].sort((a, b) => a - b)[Math.min(numbers.length - 1, Math.floor(part * numbers.length))] ?? 0
+  [...numbers].sort((a, b) => a - b)[Math.min(numbers.length - 1, Math.floor(part * numbers.length))] ?? Infinity

@@ -19,7 +19,7 @@ const Main = Worker.layer({
   queue: Story.queue,
   concurrency: 20,
   lease: `${Number(lease)} seconds`,
-  pollInterval: "50 millis",
+  pollInterval: Story.pollInterval,
   shutdownGrace: `${Number(grace)} seconds`
 }).pipe(
   Layer.provide(Story.layer(write)),

@@ -1,5 +1,5 @@
 /** The task of the crash test: six steps, one of them a transaction, with a sleep and a wait for an event between them. */
-import { Effect, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { CurrentRun, Event, RetryStrategy, Step, Task } from "effect-absurd"
 import { SqlClient } from "effect/sql"
 import { randomUUID } from "node:crypto"
@@ -20,10 +20,21 @@ export const Journey = Task.make("journey", {
   idempotencyKey: ({ n }) => String(n)
 })
 
+/** Says that it has been claimed, and no more. */
+export const Probe = Task.make("probe", { queue, params: { n: Schema.Int } })
+
+/** Of the workers, in milliseconds. */
+export const pollInterval = 50
+
 /** Where the step `four` writes, in one commit with its checkpoint. */
 export const createBooks = "create table books (n int not null, step text not null)"
 
 export const layer = (write: (line: Omit<Line, "at" | "pid">) => Effect.Effect<void>) =>
+  Layer.merge(journey(write), Probe.toLayer(({ n }) => write({ what: "probe", n, detail: "" })))
+
+// --- internal
+
+const journey = (write: (line: Omit<Line, "at" | "pid">) => Effect.Effect<void>) =>
   Journey.toLayer(Effect.fn(function*({ n, waits }) {
     const sql = yield* SqlClient.SqlClient
     const { attempt } = yield* CurrentRun
