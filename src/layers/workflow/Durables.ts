@@ -113,13 +113,16 @@ export const scheduleClock = (
     const { name } = clock.deferred
     const step = Names.clockStep(name)
     if (!execution.checkpoints.has(step)) {
-      const due = Math.min((yield* Execution.storeMillis(execution)) + Duration.toMillis(clock.duration), lastMillis)
+      const due = Math.min(
+        (yield* Execution.storeMillisAtMost(execution)) + Duration.toMillis(clock.duration),
+        lastMillis
+      )
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
     }
     if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
-    const remaining = dueMillis(execution, name) - (yield* Execution.storeMillis(execution))
-    yield* Effect.sleep(Duration.millis(Math.max(remaining, 0))).pipe(
+    const remaining = dueMillis(execution, name) - (yield* Execution.storeMillisAtLeast(execution))
+    yield* Effect.sleep(Duration.millis(Math.max(Math.ceil(remaining), 0))).pipe(
       Effect.andThen(Effect.sync(() => Execution.preempt(execution, name))),
       Effect.forkIn(execution.timerScope)
     )
@@ -146,4 +149,4 @@ const dueMillis = (execution: Execution.Execution, name: string): number => {
 const isDue = (execution: Execution.Execution, name: string): Effect.Effect<boolean> =>
   execution.fired.has(Names.clockStep(name))
     ? Effect.succeed(true)
-    : Effect.map(Execution.storeMillis(execution), (now) => dueMillis(execution, name) <= now)
+    : Effect.map(Execution.storeMillisAtLeast(execution), (now) => dueMillis(execution, name) <= now)

@@ -30,6 +30,7 @@ export interface Result {
 export const run = (environment: Environment, self: Execution.Execution): Effect.Effect<Result> =>
   Effect.gen(function*() {
     const { registration } = self
+    yield* Execution.begin(self)
     yield* Execution.learnInterrupt(environment, self)
     const payload = yield* Effect.exit(
       registration.provide(Encoding.decodePayload(registration.workflow, self.claimed.params))
