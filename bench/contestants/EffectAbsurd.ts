@@ -2,9 +2,11 @@
 import { PgClient } from "@effect/sql-pg"
 import { Deferred, Duration, Effect, Exit, Layer, Logger, ManagedRuntime, Redacted, Schema, Scope } from "effect"
 import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "effect-absurd"
+import * as AbsurdWorkflowEngine from "effect-absurd/AbsurdWorkflowEngine"
 import { Pool } from "pg"
 import { type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
 import * as AbsurdTables from "./AbsurdTables.ts"
+import * as Workflow from "./Workflow.ts"
 
 /** The schema in the database at `url`. */
 export const installed = (url: string) =>
@@ -33,7 +35,7 @@ const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
 
 export const effectAbsurd: Contestant = {
   name: "effect-absurd",
-  about: "Worker.layer with concurrency 50, other settings by default",
+  about: "a worker, or a workflow engine, with concurrency 50, other settings by default",
   open: async ({ url }) => {
     const runtime = ManagedRuntime.make(
       Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url)), Layer.provide(Logger.layer([])))
@@ -59,6 +61,15 @@ export const effectAbsurd: Contestant = {
       yield* coalesced.complete(name, { runId: run.runId, token, result: null })
     })
 
+    // Built when it is asked for: an engine polls.
+    const workflows = ManagedRuntime.make(
+      Workflow.layer.pipe(
+        Layer.provideMerge(AbsurdWorkflowEngine.layer({ concurrency: 50 })),
+        Layer.provide(Layer.effectContext(runtime.contextEffect))
+      )
+    )
+    const execute = Workflow.makeExecute()
+
     const session: Session = {
       hasSteps: true,
       spawn: (job) => runtime.runPromise(spawnOne[job]({})),
@@ -67,6 +78,7 @@ export const effectAbsurd: Contestant = {
           await runtime.runPromise(spawnMany[job](Array.from({ length: size }, () => ({}))))
         }
       },
+      executeWorkflow: () => workflows.runPromise(execute),
       startWorker,
       unfinished: () => AbsurdTables.unfinished(pool),
       fanOut: async (count, concurrency) => {
@@ -116,6 +128,7 @@ export const effectAbsurd: Contestant = {
         }
       },
       close: async () => {
+        await workflows.dispose()
         await pool.end()
         await runtime.dispose()
       }
