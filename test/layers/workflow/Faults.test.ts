@@ -200,6 +200,33 @@ describe("an engine", () => {
       })
     ))
 
+  it.effect("asks for no result that it has stored itself, and looks once for an interrupt", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const W = make("Short")
+        const act = (name: string) => Activity.make({ name, execute: Effect.void })
+        const engine = yield* makeProcess(
+          options,
+          W.toLayer(() => act("a").pipe(Effect.andThen(act("b")), Effect.andThen(act("c")), Effect.as("done")))
+        )
+        faults.log.length = 0
+        const fiber = yield* Effect.forkChild(
+          Effect.provideService(W.execute({ id: "1" }), WorkflowEngine.WorkflowEngine, engine)
+        )
+        assert.strictEqual((yield* timed(fiber)).value, "done")
+        // Not what the claim loop and the heart ask.
+        const log = faults.log.filter((operation) => operation !== "claim" && operation !== "extend")
+        assert.deepStrictEqual(log, [
+          "spawn",
+          "readEvents",
+          "setCheckpoints",
+          "setCheckpoints",
+          "setCheckpoints",
+          "complete"
+        ])
+      })
+    ))
+
   it.effect("fires no clock before it is due, however long its claim was under way", () =>
     inStore((faults) =>
       Effect.gen(function*() {
