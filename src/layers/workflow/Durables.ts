@@ -121,11 +121,7 @@ export const scheduleClock = (
     }
     if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
-    const remaining = dueMillis(execution, name) - (yield* Execution.storeMillisAtLeast(execution))
-    yield* Effect.sleep(Duration.millis(Math.max(Math.ceil(remaining), 0))).pipe(
-      Effect.andThen(Effect.sync(() => Execution.preempt(execution, name))),
-      Effect.forkIn(execution.timerScope)
-    )
+    yield* Effect.forkIn(ring(execution, name), execution.timerScope)
   })
 
 // --- internal
@@ -145,6 +141,16 @@ const dueMillis = (execution: Execution.Execution, name: string): number => {
   const stored: Schema.Json | undefined = execution.checkpoints.get(Names.clockStep(name))
   return typeof stored === "string" ? DateTime.makeUnsafe(stored).epochMilliseconds : Infinity
 }
+
+/** Preempts the run when the clock is due. A timer may go off a little early, and then nothing would be found to be due. */
+const ring = (execution: Execution.Execution, name: string): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    while (true) {
+      const remaining = dueMillis(execution, name) - (yield* Execution.storeMillisAtLeast(execution))
+      if (remaining <= 0) return Execution.preempt(execution, name)
+      yield* Effect.sleep(Duration.millis(Math.ceil(remaining)))
+    }
+  })
 
 const isDue = (execution: Execution.Execution, name: string): Effect.Effect<boolean> =>
   execution.fired.has(Names.clockStep(name))

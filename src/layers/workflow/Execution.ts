@@ -153,8 +153,8 @@ export const storeMillisAtMost = (self: Execution): Effect.Effect<number> =>
 export const storeMillisAtLeast = (self: Execution): Effect.Effect<number> =>
   Effect.map(preciseMillis, (millis) => millis + self.epochAtLeast)
 
-// Whole milliseconds would be late by up to one at the claim, and so early ever after.
-const preciseMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+// Whole milliseconds would be late by up to one at the claim, and so early ever after; nanoseconds may be no exact numbers.
+const preciseMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000n) / 1_000)
 
 /**
  * Repeats a request until the store has answered. When it refuses, or the run is cut off, the result is an interruption: code
