@@ -30,15 +30,17 @@ export interface Session {
   /** Whether tasks can have steps; if not, no other job than `noop` is asked for. */
   readonly hasSteps: boolean
   /** Stores one task, in one call of the public interface. */
-  readonly spawn: (job: Job) => Promise<unknown>
+  readonly spawn?: (job: Job) => Promise<unknown>
   /** Stores many tasks in as few calls as the public interface allows. */
   readonly bulkSpawn?: (count: number, job: Job) => Promise<unknown>
   /** Runs one task to its end without a queue. */
   readonly execute?: (job: Job) => Promise<unknown>
+  /** Executes one workflow of three activities, written against `effect/workflow`, to its end. */
+  readonly executeWorkflow?: () => Promise<unknown>
   /** Starts a worker in this process. The answer stops it. */
   readonly startWorker?: (options: WorkerOptions) => Promise<() => Promise<unknown>>
-  /** How many stored tasks have not ended. */
-  readonly unfinished: () => Promise<number>
+  /** How many stored tasks have not ended; of everybody who can start a worker. */
+  readonly unfinished?: () => Promise<number>
   /** Spawns tasks that do nothing and waits for all of their results, while a worker of the process works on them. */
   readonly fanOut?: (count: number, concurrency: number) => Promise<unknown>
   /** Adds so many tasks, in whatever way is fastest. */

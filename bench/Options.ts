@@ -24,6 +24,7 @@ const help = `npm run bench -- [options]
   --bulk <count>       tasks that are spawned in bulk, 100000
   --drain <count>      tasks that a worker finds, 30000
   --steps <count>      tasks of three steps that a worker finds, 10000
+  --workflows <count>  workflows of three activities that are executed, 10000
   --seconds <count>    after which a drain is broken off, 6
   --children <count>   of the fan-out, 10000
   --latencies <count>  spawns into an idle queue, 100
@@ -53,6 +54,7 @@ export const parse = (): Options => {
       bulk: text,
       drain: text,
       steps: text,
+      workflows: text,
       seconds: text,
       children: text,
       latencies: text,
@@ -92,6 +94,7 @@ export const parse = (): Options => {
       bulk: count("bulk", 100_000),
       drain: count("drain", 30_000),
       steps: count("steps", 10_000),
+      workflows: count("workflows", 10_000),
       seconds: whole("seconds", values.seconds, 6),
       children: count("children", 10_000),
       latencies: count("latencies", 100),

@@ -14,6 +14,8 @@ export interface Settings {
   readonly drain: number
   /** The same for tasks with steps. */
   readonly steps: number
+  /** Workflows of three activities that are executed. */
+  readonly workflows: number
   /** After so many seconds a drain is broken off; what it has done until then counts. */
   readonly seconds: number
   readonly children: number
@@ -59,9 +61,10 @@ export const scenarios = (): ReadonlyArray<Scenario> => [
     title: "Spawn, 50 callers, one call each",
     unit: "tasks/s",
     better: "higher",
-    run: async (session, { spawn }) => {
-      await concurrently(concurrency, concurrency, () => session.spawn("noop"))
-      return { value: spawn / await seconds(() => concurrently(spawn, concurrency, () => session.spawn("noop"))) }
+    run: async ({ spawn }, { spawn: count }) => {
+      if (spawn === undefined) return undefined
+      await concurrently(concurrency, concurrency, () => spawn("noop"))
+      return { value: count / await seconds(() => concurrently(count, concurrency, () => spawn("noop"))) }
     }
   },
   {
@@ -77,6 +80,17 @@ export const scenarios = (): ReadonlyArray<Scenario> => [
   },
   drain("noop", "No-op tasks", (settings) => settings.drain),
   drain("steps", "Tasks of three steps", (settings) => settings.steps),
+  {
+    name: "workflow",
+    title: "Workflows of three activities, 50 callers that wait for the results",
+    unit: "executions/s",
+    better: "higher",
+    run: async ({ executeWorkflow }, settings) => {
+      if (executeWorkflow === undefined) return undefined
+      await concurrently(concurrency, concurrency, executeWorkflow)
+      return { value: await executed(executeWorkflow, settings.workflows, settings.seconds) }
+    }
+  },
   {
     name: "fanout",
     title: "Fan-out and join",
@@ -128,7 +142,7 @@ function drain(job: Job, title: string, countOf: (settings: Settings) => number)
       if (job === "steps" && !session.hasSteps) return undefined
       if (execute !== undefined) {
         await concurrently(concurrency, concurrency, () => execute(job))
-        return { value: await executed(execute, job, count, settings.seconds) }
+        return { value: await executed(() => execute(job), count, settings.seconds) }
       }
       if (startWorker === undefined) return undefined
       // Who has to be given tasks one by one works on them one by one too, and would never see the end of all.
@@ -140,15 +154,21 @@ function drain(job: Job, title: string, countOf: (settings: Settings) => number)
   }
 }
 
-const preload = (session: Session, count: number, job: Job) =>
-  session.bulkSpawn?.(count, job) ?? concurrently(count, concurrency, () => session.spawn(job))
+const preload = ({ bulkSpawn, spawn }: Session, count: number, job: Job) =>
+  bulkSpawn?.(count, job) ?? concurrently(count, concurrency, () => existing(spawn)(job))
 
-const executed = async (execute: (job: Job) => Promise<unknown>, job: Job, count: number, limit: number) => {
+/** An operation without which nobody who got here takes part. */
+const existing = <A>(operation: A | undefined): A => {
+  if (operation === undefined) throw new Error("A session that can start a worker can also spawn and count")
+  return operation
+}
+
+const executed = async (execute: () => Promise<unknown>, count: number, limit: number) => {
   const startedAt = performance.now()
   let done = 0
   await concurrently(count, concurrency, async () => {
     if (performance.now() - startedAt > limit * 1000) return
-    await execute(job)
+    await execute()
     done++
   })
   return done * 1000 / (performance.now() - startedAt)
@@ -171,7 +191,8 @@ const drained = async (
   const timer = setTimeout(resolve, limit * 1000, false)
   const isEnding = await allStarted
   clearTimeout(timer)
-  const left = isEnding ? await untilNone(session.unfinished) : await session.unfinished()
+  const unfinished = existing(session.unfinished)
+  const left = isEnding ? await untilNone(unfinished) : await unfinished()
   const rate = (count - left) * 1000 / (performance.now() - startedAt)
   await stop()
   return rate
@@ -184,7 +205,7 @@ const untilNone = async (unfinished: () => Promise<number>): Promise<0> => {
 
 /** The pauses are of many lengths, so that spawns meet a poll at any time of its interval. */
 async function latency({ spawn, startWorker }: Session, { latencies }: Settings): Promise<Figures | undefined> {
-  if (startWorker === undefined) return undefined
+  if (startWorker === undefined || spawn === undefined) return undefined
   let started = Promise.withResolvers<number>()
   const stop = await startWorker({ concurrency, onTask: () => started.resolve(performance.now()) })
   const samples: Array<number> = []
@@ -209,7 +230,7 @@ function growth(name: string, title: string, kind: Fill): Scenario {
     better: "lower",
     once: "everybody",
     run: async ({ claimAndComplete, fill, spawn }, { claims, sizes }, pause) => {
-      if (claimAndComplete === undefined || fill === undefined) return undefined
+      if (claimAndComplete === undefined || fill === undefined || spawn === undefined) return undefined
       const figures: Record<string, number> = {}
       let filled = 0
       for (const size of sizes) {

@@ -2,6 +2,7 @@ import type { Contestant } from "../Contestant.ts"
 import { absurdSdk } from "./AbsurdSdk.ts"
 import { dbosDirect, dbosQueue } from "./Dbos.ts"
 import { effectAbsurd } from "./EffectAbsurd.ts"
+import { effectCluster } from "./EffectCluster.ts"
 import { graphileLocalQueue, graphilePlain } from "./GraphileWorker.ts"
 import { limit } from "./Limit.ts"
 import { pgBossBatch, pgBossSingle } from "./PgBoss.ts"
@@ -16,5 +17,6 @@ export const contestants: ReadonlyArray<Contestant> = [
   pgBossBatch,
   pgBossSingle,
   dbosDirect,
-  dbosQueue
+  dbosQueue,
+  effectCluster
 ]

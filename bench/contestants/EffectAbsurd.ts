@@ -2,10 +2,12 @@
 import { PgClient } from "@effect/sql-pg"
 import { Deferred, Duration, Effect, Exit, Layer, Logger, ManagedRuntime, Redacted, Schema, Scope } from "effect"
 import { Absurd, Event, Identifiers, Installation, Step, Task, Worker } from "effect-absurd"
+import * as AbsurdWorkflowEngine from "effect-absurd/AbsurdWorkflowEngine"
 import { Pool } from "pg"
 import { type ClientPool, type Contestant, parts, type Session, type WorkerOptions } from "../Contestant.ts"
 import * as AbsurdTables from "./AbsurdTables.ts"
 import { makeOwn } from "./own/Own.ts"
+import * as Workflow from "./Workflow.ts"
 
 /** The schema in the database at `url`. */
 export const installed = (url: string, options: ClientPool = {}) =>
@@ -34,7 +36,7 @@ const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
 
 export const effectAbsurd: Contestant = {
   name: "effect-absurd",
-  about: "Worker.layer with concurrency 50, other settings by default",
+  about: "a worker, or a workflow engine, with concurrency 50, other settings by default",
   open: async ({ clientPool, url }) => {
     const runtime = ManagedRuntime.make(
       Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url, clientPool)), Layer.provide(Logger.layer([])))
@@ -60,6 +62,15 @@ export const effectAbsurd: Contestant = {
       yield* coalesced.complete(name, { runId: run.runId, token, result: null })
     })
 
+    // Built when it is asked for: an engine polls.
+    const workflows = ManagedRuntime.make(
+      Workflow.layer.pipe(
+        Layer.provideMerge(AbsurdWorkflowEngine.layer({ concurrency: 50 })),
+        Layer.provide(Layer.effectContext(runtime.contextEffect))
+      )
+    )
+    const execute = Workflow.makeExecute()
+
     const session: Session = {
       hasSteps: true,
       spawn: (job) => runtime.runPromise(spawnOne[job]({})),
@@ -68,6 +79,7 @@ export const effectAbsurd: Contestant = {
           await runtime.runPromise(spawnMany[job](Array.from({ length: size }, () => ({}))))
         }
       },
+      executeWorkflow: () => workflows.runPromise(execute),
       startWorker,
       unfinished: () => AbsurdTables.unfinished(pool),
       fanOut: async (count, concurrency) => {
@@ -118,6 +130,7 @@ export const effectAbsurd: Contestant = {
       },
       own: makeOwn(runtime, pool, url),
       close: async () => {
+        await workflows.dispose()
         await pool.end()
         await runtime.dispose()
       }

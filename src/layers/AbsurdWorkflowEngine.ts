@@ -87,6 +87,7 @@ export const make = Effect.fnUntraced(function*(
     workflows: new Map(),
     unknown: new Set(),
     live: new Map(),
+    ending: new Set(),
     wake: Latch.makeUnsafe(false),
     changed: Latch.makeUnsafe(false),
     observers: yield* makeObservers

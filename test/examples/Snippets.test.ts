@@ -67,14 +67,18 @@ const snippets: ReadonlyArray<Snippet> = [
   ...inComments.filter(isWhole)
 ]
 
-/** A program that the README shows imports another one of it. */
-const order = snippets.find(({ code, place }) => place.startsWith("README.md:") && code.includes("toLayer"))
+/** Programs that others of the same document import. */
+const imported = {
+  order: snippets.find(({ code, place }) => place.startsWith("README.md:") && code.includes("toLayer")),
+  Order: snippets.find(({ code, place }) => place.startsWith("docs/workflow-engine.md:") && code.includes("toLayer"))
+}
 
 describe("code compiles that is shown", () => {
   let said: ReadonlyArray<ReadonlyArray<string>> = []
   beforeAll(async () => {
     const programs = snippets.map((snippet, index) => [`snippet-${index}`, program(snippet)] as const)
-    said = await Compiler.compile({ ...Object.fromEntries(programs), order: order?.code ?? "" })
+    const others = Object.entries(imported).map(([name, snippet]) => [name, snippet?.code ?? ""] as const)
+    said = await Compiler.compile(Object.fromEntries([...programs, ...others]))
   })
 
   it("in many places", () => {

@@ -113,16 +113,15 @@ export const scheduleClock = (
     const { name } = clock.deferred
     const step = Names.clockStep(name)
     if (!execution.checkpoints.has(step)) {
-      const due = Math.min((yield* Execution.storeMillis(execution)) + Duration.toMillis(clock.duration), lastMillis)
+      const due = Math.min(
+        (yield* Execution.storeMillisAtMost(execution)) + Duration.toMillis(clock.duration),
+        lastMillis
+      )
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
     }
     if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
-    const remaining = dueMillis(execution, name) - (yield* Execution.storeMillis(execution))
-    yield* Effect.sleep(Duration.millis(Math.max(remaining, 0))).pipe(
-      Effect.andThen(Effect.sync(() => Execution.preempt(execution, name))),
-      Effect.forkIn(execution.timerScope)
-    )
+    yield* Effect.forkIn(ring(execution, name), execution.timerScope)
   })
 
 // --- internal
@@ -143,7 +142,17 @@ const dueMillis = (execution: Execution.Execution, name: string): number => {
   return typeof stored === "string" ? DateTime.makeUnsafe(stored).epochMilliseconds : Infinity
 }
 
+/** Preempts the run when the clock is due. A timer may go off a little early, and then nothing would be found to be due. */
+const ring = (execution: Execution.Execution, name: string): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    while (true) {
+      const remaining = dueMillis(execution, name) - (yield* Execution.storeMillisAtLeast(execution))
+      if (remaining <= 0) return Execution.preempt(execution, name)
+      yield* Effect.sleep(Duration.millis(Math.ceil(remaining)))
+    }
+  })
+
 const isDue = (execution: Execution.Execution, name: string): Effect.Effect<boolean> =>
   execution.fired.has(Names.clockStep(name))
     ? Effect.succeed(true)
-    : Effect.map(Execution.storeMillis(execution), (now) => dueMillis(execution, name) <= now)
+    : Effect.map(Execution.storeMillisAtLeast(execution), (now) => dueMillis(execution, name) <= now)

@@ -28,7 +28,7 @@ export type Outcome = typeof Outcome.Type
 
 /** Dies when the payload does not fit its schema or cannot be stored. */
 export const encodePayload = (workflow: Workflow.Any, payload: object): Effect.Effect<Schema.Json> =>
-  provided(Schema.encodeUnknownEffect(Schema.toCodecJson(schemasOf(workflow).payloadSchema))(payload)).pipe(
+  provided(codecsOf(workflow).encodePayload(payload)).pipe(
     Effect.flatMap((encoded) => Stored.normalize("payload", encoded)),
     Effect.orDie
   )
@@ -37,7 +37,7 @@ export const decodePayload = (
   workflow: Workflow.Any,
   stored: Schema.Json
 ): Effect.Effect<object, DecodeError> =>
-  provided(Schema.decodeUnknownEffect(Schema.toCodecJson(schemasOf(workflow).payloadSchema))(stored)).pipe(
+  provided(codecsOf(workflow).decodePayload(stored)).pipe(
     Effect.mapError((error) => DecodeError.fromSchema("payload", error)),
     Effect.map((payload) => payload as object)
   )
@@ -80,7 +80,7 @@ export const encodeOutcome = (
   exit: AnyExit,
   options: { readonly captured: boolean }
 ): Effect.Effect<Outcome> => {
-  const encode = Schema.encodeUnknownEffect(resultSchema(workflow))
+  const encode = codecsOf(workflow).encodeResult
   const store = (exit: AnyExit) =>
     Effect.flatMap(
       Effect.mapError(provided(encode(exit)), (error) => InvalidInput.fromSchema("result", error)),
@@ -116,8 +116,8 @@ export const decodeOutcome = (
   stored: Schema.Json
 ): Effect.Effect<Workflow.Complete<unknown, unknown>> =>
   Effect.gen(function*() {
-    const { exit, outcome } = yield* Schema.decodeUnknownEffect(Outcome)(stored)
-    const decoded: AnyExit = yield* provided(Schema.decodeUnknownEffect(resultSchema(workflow))(exit))
+    const { exit, outcome } = yield* decodeStored(stored)
+    const decoded: AnyExit = yield* provided(codecsOf(workflow).decodeResult(exit))
     if (outcome === "defect" && Exit.isFailure(decoded)) {
       return yield* Effect.die(Cause.squash(decoded.cause))
     }
@@ -148,11 +148,28 @@ export const decodeSuspended = (stored: Schema.Json): Effect.Effect<Workflow.Sus
 
 // --- internal
 
-const schemasOf = (workflow: Workflow.Any) => workflow as Workflow.AnyWithProps
+const decodeStored = Schema.decodeUnknownEffect(Outcome)
 
-const resultSchema = (workflow: Workflow.Any) => {
-  const { errorSchema, successSchema } = schemasOf(workflow)
-  return Schema.toCodecJson(Schema.Exit(successSchema, errorSchema, Schema.Defect()))
+const makeCodecs = ({ errorSchema, payloadSchema, successSchema }: Workflow.AnyWithProps) => {
+  const payload = Schema.toCodecJson(payloadSchema)
+  const result = Schema.toCodecJson(Schema.Exit(successSchema, errorSchema, Schema.Defect()))
+  return {
+    encodePayload: Schema.encodeUnknownEffect(payload),
+    decodePayload: Schema.decodeUnknownEffect(payload),
+    encodeResult: Schema.encodeUnknownEffect(result),
+    decodeResult: Schema.decodeUnknownEffect(result)
+  }
+}
+
+const codecs = new WeakMap<Workflow.Any, ReturnType<typeof makeCodecs>>()
+
+/** Made once per definition: a schema that is made anew is compiled anew. */
+const codecsOf = (workflow: Workflow.Any): ReturnType<typeof makeCodecs> => {
+  const known = codecs.get(workflow)
+  if (known !== undefined) return known
+  const made = makeCodecs(workflow as Workflow.AnyWithProps)
+  codecs.set(workflow, made)
+  return made
 }
 
 const outcomeOf = (exit: AnyExit, captured: boolean): Outcome["outcome"] => {

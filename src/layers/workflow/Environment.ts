@@ -3,6 +3,7 @@ import { Deferred, Effect, Exit, type Latch, type Scope } from "effect"
 import type { Duration } from "effect/Duration"
 import type { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Absurd } from "../../core/Absurd.ts"
+import type { TaskResult } from "../../core/Driver.ts"
 import type { DriverError, NotFound } from "../../core/Errors.ts"
 import type { QueueName, TaskId } from "../../core/Identifiers.ts"
 import * as Outage from "../../core/Outage.ts"
@@ -36,6 +37,8 @@ export interface Environment {
   readonly unknown: Set<string>
   /** The executions that run in this process, by their ids. */
   readonly live: Map<string, Execution>
+  /** The tasks whose ends are being stored here. Nobody else need tell of them. */
+  readonly ending: Set<string>
   /** Opened when something may have become due. A hint: the claim loop polls as well. */
   readonly wake: Latch.Latch
   /** Opened when a slot is free or a workflow was registered. */
@@ -60,20 +63,20 @@ export const ask = <A>(
 
 // --- observers
 
-/** Tells those who wait in this process that a run of a task has ended. */
+/** Tells those who wait in this process that a run of a task has ended, and what the task came to, if that is known. */
 export interface Observers {
-  readonly notify: (taskId: string) => void
+  readonly notify: (taskId: string, result?: TaskResult) => void
   /** Completed at the next notification; an interruption once the engine has closed. Forget it with `unsubscribe`. */
   readonly subscribe: (taskId: TaskId) => Subscription
 }
 
 export interface Subscription {
-  readonly next: Deferred.Deferred<void>
+  readonly next: Deferred.Deferred<TaskResult | undefined>
   readonly unsubscribe: () => void
 }
 
 export const makeObservers: Effect.Effect<Observers, never, Scope.Scope> = Effect.gen(function*() {
-  const waiting = new Map<string, Set<Deferred.Deferred<void>>>()
+  const waiting = new Map<string, Set<Deferred.Deferred<TaskResult | undefined>>>()
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -82,11 +85,11 @@ export const makeObservers: Effect.Effect<Observers, never, Scope.Scope> = Effec
     })
   )
   return {
-    notify: (taskId) => {
-      for (const next of waiting.get(taskId) ?? []) Deferred.doneUnsafe(next, Exit.void)
+    notify: (taskId, result) => {
+      for (const next of waiting.get(taskId) ?? []) Deferred.doneUnsafe(next, Exit.succeed(result))
     },
     subscribe: (taskId) => {
-      const next = Deferred.makeUnsafe<void>()
+      const next = Deferred.makeUnsafe<TaskResult | undefined>()
       if (closed) Deferred.doneUnsafe(next, Exit.interrupt())
       const all = waiting.get(taskId) ?? new Set()
       waiting.set(taskId, all.add(next))

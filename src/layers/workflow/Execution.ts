@@ -1,9 +1,8 @@
 /** One claimed run of a workflow: what this process knows of it, and how it talks to the store about it. */
-import { Context, Deferred, Effect, Exit, Fiber, type Schema, Scope } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Fiber, type Schema, Scope } from "effect"
 import { type Workflow, WorkflowEngine } from "effect/workflow"
 import type * as Driver from "../../core/Driver.ts"
 import type { DriverError, NotFound } from "../../core/Errors.ts"
-import { monotonicMillis } from "../../core/Heartbeat.ts"
 import type { CheckpointName, EventName, TaskId } from "../../core/Identifiers.ts"
 import * as Outage from "../../core/Outage.ts"
 import type { Environment, Registration } from "./Environment.ts"
@@ -29,8 +28,12 @@ export interface Execution {
   readonly checkpoints: Map<string, Schema.Json>
   /** The steps of timers that are due. */
   readonly fired: Set<string>
-  /** The store's clock when this process's monotonic clock stood at zero; never behind the store's. */
-  readonly epochMillis: number
+  /**
+   * The store's clock when this process's monotonic clock stood at zero: at most the first, for the claim was not made before
+   * it was sent; at least the second, for it was made before its answer came. Under load they are far apart.
+   */
+  readonly epochAtMost: number
+  epochAtLeast: number
   /** Whether an interrupt is known; `killed` when the execution must not even complete by itself. */
   interrupted: boolean
   killed: boolean
@@ -85,7 +88,8 @@ export const make = (
     outage: environment.absurd.outage,
     checkpoints,
     fired: new Set(),
-    epochMillis: claimed.claimedAt.epochMilliseconds - sentAt,
+    epochAtMost: claimed.claimedAt.epochMilliseconds - sentAt,
+    epochAtLeast: -Infinity,
     interrupted: false,
     killed: false,
     attempt: makeAttempt(registration.workflow, executionId),
@@ -135,9 +139,22 @@ export const kill = (self: Execution): void => {
   self.attempt.fiber?.interruptUnsafe()
 }
 
-/** The store's clock in milliseconds, never behind it. */
-export const storeMillis = (self: Execution): Effect.Effect<number> =>
-  Effect.map(monotonicMillis, (millis) => millis + self.epochMillis)
+/** To be called once, when the claim's answer is there. */
+export const begin = (self: Execution): Effect.Effect<void> =>
+  Effect.map(preciseMillis, (millis) => {
+    self.epochAtLeast = self.claimed.claimedAt.epochMilliseconds - millis
+  })
+
+/** The store's clock in milliseconds, or what it will be soon: what begins now must not be over too early. */
+export const storeMillisAtMost = (self: Execution): Effect.Effect<number> =>
+  Effect.map(preciseMillis, (millis) => millis + self.epochAtMost)
+
+/** The store's clock in milliseconds, or what it was lately: nothing is due before it is due there. */
+export const storeMillisAtLeast = (self: Execution): Effect.Effect<number> =>
+  Effect.map(preciseMillis, (millis) => millis + self.epochAtLeast)
+
+// Whole milliseconds would be late by up to one at the claim, and so early ever after; nanoseconds may be no exact numbers.
+const preciseMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000n) / 1_000)
 
 /**
  * Repeats a request until the store has answered. When it refuses, or the run is cut off, the result is an interruption: code

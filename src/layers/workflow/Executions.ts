@@ -30,8 +30,8 @@ export const execute = (
 ): Effect.Effect<Result | void> =>
   Effect.flatMap(currentOf(options.parent), (parent) => {
     if (parent !== undefined) return executeChild(environment, parent, workflow, options)
-    return Effect.flatMap(ask(environment, "spawn", start(environment, workflow, options)), ({ taskId }) =>
-      options.discard ? Effect.void : nextResult(environment, workflow, taskId))
+    return Effect.flatMap(ask(environment, "spawn", start(environment, workflow, options)), (spawned) =>
+      options.discard ? Effect.void : nextResult(environment, workflow, spawned))
   })
 
 export const awaitComplete = (environment: Environment, executionId: string): Effect.Effect<void> =>
@@ -143,33 +143,44 @@ const crashStrategy = RetryStrategy.exponential({ base: "1 second", factor: 2, m
 const nextResult = (
   environment: Environment,
   workflow: Workflow.Any,
-  taskId: TaskId
+  { created, taskId }: { readonly taskId: TaskId; readonly created: boolean }
 ): Effect.Effect<Result> =>
   Effect.flatMap(
-    observe(environment, taskId, ({ state }) => isTerminal(state) || state === "sleeping"),
+    observe(environment, taskId, ({ state }) => isTerminal(state) || state === "sleeping", created),
     (result): Effect.Effect<Result> =>
       isTerminal(result.state)
         ? Encoding.decodeResult(workflow, result)
         : Effect.succeed(new Workflow.Suspended({}))
   )
 
-/** Looks at a task, when a run of it ends in this process and at intervals, until it is as wanted. */
+/**
+ * Looks at a task, when a run of it ends in this process and at intervals, until it is as wanted. There is nothing to see yet
+ * of one that was created just now, and what has ended here is not asked for.
+ */
 const observe = (
   environment: Environment,
   taskId: TaskId,
-  isWanted: (result: Driver.TaskResult) => boolean
+  isWanted: (result: Driver.TaskResult) => boolean,
+  created = false
 ): Effect.Effect<Driver.TaskResult> =>
   Effect.gen(function*() {
     const { observers, settings } = environment
+    let look = !created
     while (true) {
       const { next, unsubscribe } = observers.subscribe(taskId)
       const found = yield* Effect.gen(function*() {
-        const result = yield* resultOf(environment, taskId)
-        if (result === undefined) return yield* Effect.die(new Error(`The task ${taskId} has been deleted`))
-        if (isWanted(result)) return result
-        yield* Effect.raceFirst(Deferred.await(next), Effect.sleep(settings.pollInterval))
+        if (look) {
+          const result = yield* resultOf(environment, taskId)
+          if (result === undefined) return yield* Effect.die(new Error(`The task ${taskId} has been deleted`))
+          if (isWanted(result)) return result
+        }
+        look = true
+        return yield* Effect.raceFirst(
+          Deferred.await(next),
+          Effect.as(Effect.sleep(settings.pollInterval), undefined)
+        )
       }).pipe(Effect.ensuring(Effect.sync(unsubscribe)))
-      if (found !== undefined) return found
+      if (found !== undefined && isWanted(found)) return found
     }
   })
 

@@ -30,6 +30,7 @@ export interface Result {
 export const run = (environment: Environment, self: Execution.Execution): Effect.Effect<Result> =>
   Effect.gen(function*() {
     const { registration } = self
+    yield* Execution.begin(self)
     yield* Execution.learnInterrupt(environment, self)
     const payload = yield* Effect.exit(
       registration.provide(Encoding.decodePayload(registration.workflow, self.claimed.params))
@@ -124,12 +125,16 @@ const complete = (
   exit: Exit.Exit<unknown, unknown>
 ): Effect.Effect<Result> =>
   Effect.gen(function*() {
-    const { absurd: { coalesced }, settings: { queue }, wake } = environment
-    const { claimed: { runId, token }, registration: { provide, workflow } } = self
+    const { absurd: { coalesced }, ending, observers, settings: { queue }, wake } = environment
+    const { claimed: { runId, taskId, token }, registration: { provide, workflow } } = self
     const captured = Context.get(workflow.annotations, Workflow.CaptureDefects)
     const result = yield* provide(Encoding.encodeOutcome(workflow, exit, { captured }))
     const completed = coalesced.complete(queue, { runId, token, result: { ...result } })
-    yield* Execution.settle(self, "complete", Effect.map(completed, (outcome) => ({ outcome })))
+    ending.add(taskId)
+    yield* Execution.settle(self, "complete", Effect.map(completed, (outcome) => ({ outcome }))).pipe(
+      Effect.ensuring(Effect.sync(() => ending.delete(taskId)))
+    )
+    observers.notify(taskId, { taskId, state: "completed", result: { ...result }, failure: null })
     wake.openUnsafe()
     return { _tag: resultOf[result.outcome] }
   })

@@ -28,7 +28,9 @@ export const make = Effect.fnUntraced(function*(environment: Environment): Effec
   })
   yield* Watch.make(environment)
   const claiming = { ...environment, queue: settings.queue, pollInterval: settings.pollInterval, claimer }
-  yield* Claiming.heed(claiming, heartbeat, environment.observers.notify)
+  yield* Claiming.heed(claiming, heartbeat, (taskId) => {
+    if (!environment.ending.has(taskId)) environment.observers.notify(taskId)
+  })
   const polling = yield* Effect.forkScoped(Claiming.poll({
     ...claiming,
     wanted: () => environment.workflows.size === 0 ? 0 : slots.free(),

@@ -18,6 +18,8 @@ export interface Worker {
 }
 
 export interface Options {
+  /** What the processes execute; `Process.ts` by default. */
+  readonly program?: string | undefined
   readonly url: string
   readonly ledger: string
   readonly size: number
@@ -52,7 +54,7 @@ export const make = (options: Options): Effect.Effect<Fleet, never, Scope.Scope>
     ({ all }) => Effect.sync(() => all.forEach(({ child }) => child.kill("SIGKILL")))
   )
 
-const assemble = async ({ grace, lease, ledger, size, url }: Options) => {
+const assemble = async ({ grace, lease, ledger, program, size, url }: Options) => {
   const all = new Set<Worker>()
   const workers: Array<Worker> = []
   const deaths: Array<{ pid: number; at: number }> = []
@@ -61,7 +63,7 @@ const assemble = async ({ grace, lease, ledger, size, url }: Options) => {
   let disbanded = false
 
   const load = (): Worker => {
-    const main = join(import.meta.dirname, "Process.ts")
+    const main = program ?? join(import.meta.dirname, "Process.ts")
     const args = ["--conditions=source", main, url, ledger, String(lease), String(grace)]
     const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] })
     child.stdin!.on("error", () => {})

@@ -4,9 +4,9 @@ import { Deferred, Effect, Exit, Fiber, Layer, Option, Ref, Schema, Scope } from
 import { Absurd } from "effect-absurd"
 import type * as AbsurdWorkflowEngine from "effect-absurd/AbsurdWorkflowEngine"
 import { TestClock } from "effect/testing"
-import { Activity, DurableDeferred, Workflow, WorkflowEngine } from "effect/workflow"
+import { Activity, DurableClock, DurableDeferred, Workflow, WorkflowEngine } from "effect/workflow"
 import * as FaultyStore from "../../faults/FaultyStore.ts"
-import { eventually, makeLog, makeProcess } from "./Support.ts"
+import { eventually, makeLog, makeProcess, settled } from "./Support.ts"
 
 const queue = "workflows"
 const options: AbsurdWorkflowEngine.Options = { queue, lease: "1 minute", pollInterval: "250 millis" }
@@ -197,6 +197,62 @@ describe("an engine", () => {
         assert.isAtMost(seconds, 1)
         // Each race keeps its winner.
         assert.isAtMost(faults.log.filter((operation) => operation === "emit").length, 100)
+      })
+    ))
+
+  it.effect("asks for no result that it has stored itself, and looks once for an interrupt", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const W = make("Short")
+        const act = (name: string) => Activity.make({ name, execute: Effect.void })
+        const engine = yield* makeProcess(
+          options,
+          W.toLayer(() => act("a").pipe(Effect.andThen(act("b")), Effect.andThen(act("c")), Effect.as("done")))
+        )
+        faults.log.length = 0
+        const fiber = yield* Effect.forkChild(
+          Effect.provideService(W.execute({ id: "1" }), WorkflowEngine.WorkflowEngine, engine)
+        )
+        assert.strictEqual((yield* timed(fiber)).value, "done")
+        // Not what the claim loop and the heart ask.
+        const log = faults.log.filter((operation) => operation !== "claim" && operation !== "extend")
+        assert.deepStrictEqual(log, [
+          "spawn",
+          "readEvents",
+          "setCheckpoints",
+          "setCheckpoints",
+          "setCheckpoints",
+          "complete"
+        ])
+      })
+    ))
+
+  it.effect("fires no clock before it is due, however long its claim was under way", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const W = make("Patient")
+        const engine = yield* makeProcess(
+          options,
+          W.toLayer(Effect.fn(function*() {
+            const nap = DurableClock.sleep({ name: "nap", duration: "10 seconds", inMemoryThreshold: 0 })
+            const [value] = yield* Effect.all([DurableDeferred.await(Go), nap], { concurrency: 2 })
+            return value
+          }))
+        )
+        const executionId = yield* W.executionId({ id: "1" })
+        const token = DurableDeferred.tokenFromExecutionId(Go, { workflow: W, executionId })
+        yield* Effect.gen(function*() {
+          yield* W.execute({ id: "1" }, { discard: true })
+          yield* settled(W, executionId)
+          const fiber = yield* ends(engine, [[W, executionId]])
+          yield* TestClock.adjust("5 seconds")
+          faults.decide = FaultyStore.first("claim", "late")
+          yield* DurableDeferred.succeed(Go, { token, value: "gone" })
+          const { seconds, value } = yield* timed(fiber)
+          assert.deepStrictEqual(value, ["gone"])
+          assert.isAtLeast(seconds, 4.9)
+          assert.isAtMost(seconds, 5.5)
+        }).pipe(Effect.provideService(WorkflowEngine.WorkflowEngine, engine))
       })
     ))
 

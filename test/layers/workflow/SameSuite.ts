@@ -7,6 +7,7 @@ import { Cause, Context, Effect, Exit, Layer, Option, Schema } from "effect"
 import type { Absurd } from "effect-absurd"
 import { Activity, DurableClock, DurableDeferred, Workflow, WorkflowEngine } from "effect/workflow"
 import type { TestTime } from "../../support/TestTime.ts"
+import * as SameShapes from "./SameShapes.ts"
 import { eventually, inProcess, joinWhileTimePasses, settled, untilTrue } from "./Support.ts"
 
 const Go = DurableDeferred.make("go", { success: Schema.String })
@@ -41,7 +42,7 @@ const resultOf = (result: Workflow.Result<unknown, unknown>): unknown =>
 const nap = (name: string, duration: string & `${number} ${"millis" | "seconds" | "minutes"}`) =>
   DurableClock.sleep({ name, duration, inMemoryThreshold: 0 })
 
-interface Shape {
+export interface Shape {
   readonly workflows: Layer.Layer<never, never, WorkflowEngine.WorkflowEngine>
   readonly test: Effect.Effect<unknown, unknown, WorkflowEngine.WorkflowEngine>
 }
@@ -290,9 +291,10 @@ const inMemory = (
 
 export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime, unknown>) =>
   layer(subject, { concurrent: false })(name, (it) => {
-    it.effect.each(Object.keys(shapes))("%s", (name) =>
+    const all = { ...shapes, ...SameShapes.shapes }
+    it.effect.each(Object.keys(all))("%s", (name) =>
       Effect.gen(function*() {
-        const shape = shapes[name]!
+        const shape = all[name]!
         const expected = yield* observe(shape, inMemory)
         const actual = yield* observe(shape, ({ workflows }, observed) => inProcess(workflows, observed))
         assert.deepStrictEqual(actual, expected)

@@ -35,5 +35,5 @@ for (const [where, store] of Object.entries(stores)) {
   ListSuite.suite(`Lists ${where}`, store)
   QueueSuite.suite(`Durable queues ${where}`, store)
   SameSuite.suite(`As in Effect's engine ${where}`, store)
-  StressSuite.suite(`Stress ${where}`, where === "in memory" ? 500 : 100, store)
+  StressSuite.suite(`Stress ${where}`, where === "in memory" ? 1000 : 100, store)
 }
