@@ -50,7 +50,7 @@ export const run = (url: string, options: Options, samples: Samples): Effect.Eff
 // --- internal
 
 const quantiles = (samples: ReadonlyArray<number>): Figures =>
-  samples.length === 0 ? {} : { p50: quantile(samples, 0.5), p99: quantile(samples, 0.99), max: Math.max(...samples) }
+  samples.length === 0 ? {} : { p50: quantile(samples, 0.5), p99: quantile(samples, 0.99), max: quantile(samples, 1) }
 
 const params = { sentAt: Schema.Number }
 const Noop = Task.make("noop", { params, queue })
