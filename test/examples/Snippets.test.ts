@@ -57,7 +57,7 @@ const elsewhere = (snippet: Snippet) =>
 
 const program = (snippet: Snippet): string =>
   isWhole(snippet)
-    ? snippet.code
+    ? snippet.code.replace("\"./Order.ts\"", "\"./workflow-order.ts\"")
     : `${given}\nexport const part = Effect.gen(function*() {\n${snippet.code}\n})`
 
 const isHidden = (snippet: Snippet) => !isWhole(snippet) && elsewhere(snippet)
@@ -67,10 +67,12 @@ const snippets: ReadonlyArray<Snippet> = [
   ...inComments.filter(isWhole)
 ]
 
-/** Programs that others of the same document import. */
+/** Programs that others of the same document import. Names that differ in capitals only are one to the compiler. */
 const imported = {
   order: snippets.find(({ code, place }) => place.startsWith("README.md:") && code.includes("toLayer")),
-  Order: snippets.find(({ code, place }) => place.startsWith("docs/workflow-engine.md:") && code.includes("toLayer"))
+  "workflow-order": snippets.find(({ code, place }) =>
+    place.startsWith("docs/workflow-engine.md:") && code.includes("toLayer")
+  )
 }
 
 describe("code compiles that is shown", () => {
