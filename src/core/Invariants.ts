@@ -8,6 +8,7 @@
  */
 import { DateTime } from "effect"
 import { isTerminal, type RunId, type State, type TaskId } from "./Identifiers.ts"
+import { limitHeader } from "./LimitStore.ts"
 import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from "./Records.ts"
 
 /**
@@ -360,7 +361,7 @@ const stepRun = (run: RunRow, next: RunRow, before: Index, now: Index, report: R
   const isClaimed = run.state !== "running" && next.state === "running" && next.startedAt !== null
   if (isClaimed && (run.availableAt === null || DateTime.isGreaterThan(run.availableAt, next.startedAt))) {
     // In between it may have been woken or given another time, and claimed in the same transaction.
-    if (run.state !== "sleeping" || !isWoken(run, before, now)) {
+    if (run.state !== "sleeping" || !(isWoken(run, before, now) || isLimited(run, before))) {
       report("S18", run.runId, "was claimed before it was due")
     }
   }
@@ -376,6 +377,12 @@ const stepRun = (run: RunRow, next: RunRow, before: Index, now: Index, report: R
   if (isSameSleep && next.state === "pending" && !isWoken(run, before, now)) {
     report("S36", run.runId, "was woken by nothing that happened in its queue")
   }
+}
+
+/** Whether the limit of its task may have made the run sleep, and let it go in the operation that claimed it. */
+const isLimited = (run: RunRow, before: Index): boolean => {
+  const headers = before.tasks.get(run.taskId)?.headers
+  return typeof headers === "object" && headers !== null && limitHeader in headers
 }
 
 /** Whether something that a sleeping run waited for has happened, or whether it is a first run, which may be revised. */
