@@ -11,7 +11,7 @@ import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
 import * as Limits from "./Limits.ts"
 import * as Rows from "./Rows.ts"
-import { type Call, holds, refusal, type Run } from "./Tables.ts"
+import { type Call, holds, refusal, type Run, type Task } from "./Tables.ts"
 
 /** @since 0.1.0 */
 export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): ReadonlyArray<Claimed> => {
@@ -22,6 +22,7 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
   Limits.refresh(call)
   const { due, tasks } = call.tables
   const except = request.except ?? []
+  const isExcepted = ({ name }: Task) => except.includes(name)
   const next = (): ReadonlyArray<Run> => {
     if (except.length > 0) {
       return due.select(
@@ -38,8 +39,11 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
     const found = next()
     if (found.length === 0) break
     // Each of them is started, or is no longer due.
-    for (const run of found) {
-      if (Limits.mayStart(call, run)) claimed.push(start(call, run, request.token, claimExpiresAt))
+    for (const { runId } of found) {
+      const run = call.tables.runs.get(runId)
+      // One that was parked with another one is no longer due.
+      if (run?.availableAt == null || run.availableAt > call.now) continue
+      if (Limits.mayStart(call, run, isExcepted)) claimed.push(start(call, run, request.token, claimExpiresAt))
     }
   }
   return claimed

@@ -42,7 +42,7 @@ export const refresh = (call: Call): void => {
  *
  * @since 0.1.0
  */
-export const mayStart = (call: Call, run: Run): boolean => {
+export const mayStart = (call: Call, run: Run, isExcepted: (task: Task) => boolean): boolean => {
   const { limits, tasks } = call.tables
   const limit = limits.limits.size === 0 ? undefined : parse(tasks.get(run.taskId)?.headers ?? null)
   const figures = limit === undefined ? undefined : figuresOf(call, limit.name)
@@ -50,8 +50,8 @@ export const mayStart = (call: Call, run: Run): boolean => {
   const line = lineOf(limit)
   const known = limits.limited.get(run.runId)
   if (known?.state !== "admitted" && !hasRoom(call, line, figures)) {
-    limits.limited.set(run.runId, rowOf(run, limit, "waiting"))
-    hold(call, run, parked)
+    park(call, run, limit)
+    parkBehind(call, line, isExcepted)
     return false
   }
   const at = figures.rate === null ? call.now : nextStart(call, line, figures.rate)
@@ -200,6 +200,22 @@ const apply = (call: Call, name: string): void => {
     if (at <= call.now) call.signalWork()
   }
   for (const line of lines) admit(call, line, figures)
+}
+
+const park = (call: Call, run: Run, limit: TaskLimit): void => {
+  call.tables.limits.limited.set(run.runId, rowOf(run, limit, "waiting"))
+  hold(call, run, parked)
+}
+
+/** Parks the other runs of a key without room that are among the next thousand due ones. */
+const parkBehind = (call: Call, line: string, isExcepted: (task: Task) => boolean): void => {
+  const { due, limits, tasks } = call.tables
+  for (const run of due.select(call.now, 1000, () => true)) {
+    const task = tasks.get(run.taskId)
+    const limit = task === undefined || isExcepted(task) ? undefined : parse(task.headers)
+    if (limit === undefined || lineOf(limit) !== line || limits.limited.has(run.runId)) continue
+    park(call, run, limit)
+  }
 }
 
 /** Puts a run that is due to sleep until it may start. What it waited for is over. */
