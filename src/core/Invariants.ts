@@ -17,8 +17,8 @@ import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from 
  * ({@link checkQueues}), and by the `doctor`.
  *
  * The doctor looks at more than a state: what only a database can tell is a run that failed without a reason from one
- * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), and the tables behind
- * the names of queues (S55).
+ * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), the tables behind the
+ * names of queues (S55), and which runs limits count (S58).
  *
  * @since 0.1.0
  * @category constants
@@ -50,7 +50,8 @@ export const all = {
   S37: { says: "an idempotency key is that of one task", where: ["state", "doctor"] },
   S49: { says: "what has not ended is not deleted, nor what it waits for", where: ["step", "doctor"] },
   S50: { says: "a task is deleted as a whole", where: ["state", "step", "doctor"] },
-  S55: { says: "queues share nothing", where: ["queues", "doctor"] }
+  S55: { says: "queues share nothing", where: ["queues", "doctor"] },
+  S58: { says: "what a limit counts is a run, and a run that is parked waits for a limit", where: ["doctor"] }
 } as const satisfies { readonly [id: string]: Invariant }
 
 /**
