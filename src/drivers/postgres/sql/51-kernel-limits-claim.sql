@@ -230,6 +230,9 @@ begin
   full_keys := '{}';
   again_names := '{}';
   again_keys := '{}';
+  -- Other software may have put them to sleep, or woken them; they must not stand in their own way.
+  delete from absurd_effect.limited_runs x
+  where x.queue_name = p_queue and x.run_id = any (p_runs) and x.state <> 'admitted';
   -- A run that is admitted may start without its key, unless there is a rate.
   select array_agg(w.name), array_agg(w.key) into v_held_names, v_held_keys
   from unnest(p_runs, p_names, p_keys) w (run_id, name, key)
@@ -313,7 +316,7 @@ begin
     ) then
       -- Never ahead of those that have waited.
       parked := parked || v_run.run_id;
-      v_again := v_run.spacing is not null or v_again;
+      v_again := v_again or v_run.spacing is not null or coalesce(v_running < v_run.concurrency, true);
       if not v_marked then
         v_marked := true;
         full_names := full_names || v_run.name;

@@ -119,6 +119,23 @@ layer(TestPostgres.layer())("limits between sessions", (it) => {
       assert.lengthOf(yield* claim(client, name, "second"), 1)
     }))
 
+  it.effect("a run that other software has put to sleep does not stand in its own way", () =>
+    Effect.gen(function*() {
+      const client = yield* session
+      const name = yield* queue(client)
+      for (let n = 0; n < 2; n++) yield* spawn(client, name, limited("a", 1))
+      const [first] = yield* claim(client, name, "first")
+      const sleeps = `state = 'sleeping', claimed_by = null, claim_expires_at = null, available_at = now()`
+      yield* query(client, `update absurd."r_${name}" set ${sleeps} where run_id = $1`, [first])
+      yield* query(client, `update absurd."t_${name}" set state = 'sleeping' where last_attempt_run = $1`, [first])
+      // The one that has waited goes first.
+      const [second] = yield* claim(client, name, "second")
+      assert.isDefined(second)
+      assert.notStrictEqual(second, first)
+      yield* complete(client, name, "second", second!)
+      assert.deepStrictEqual(yield* claim(client, name, "third"), [first])
+    }))
+
   it.effect("keys that nothing is known of any more are not kept", () =>
     Effect.gen(function*() {
       const client = yield* session
