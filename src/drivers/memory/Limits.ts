@@ -75,6 +75,7 @@ export const leave = (call: Call, runId: RunId): void => {
   limited.delete(runId)
   const figures = figuresOf(call, row.name)
   if (row.state !== "waiting" && figures !== undefined) admit(call, lineOf(row), figures)
+  forget(call, lineOf(row))
 }
 
 /** Since when a run is due, which a parked one does not tell. @since 0.1.0 */
@@ -200,6 +201,13 @@ const apply = (call: Call, name: string): void => {
     if (at <= call.now) call.signalWork()
   }
   for (const line of lines) admit(call, line, figures)
+}
+
+/** Keys come and go; one of which nothing is known any more is not kept. */
+const forget = (call: Call, line: string): void => {
+  const { arrivals, held, waiting } = call.tables.limits
+  const isUsed = waiting.count(line) > 0 || held.count(line) > 0
+  if (!isUsed && (arrivals.get(line)?.at ?? Infinity) <= micros(call.now)) arrivals.delete(line)
 }
 
 const park = (call: Call, run: Run, limit: TaskLimit): void => {
