@@ -26,6 +26,8 @@ export * as Hooks from "./core/Hooks.ts"
 export * as Identifiers from "./core/Identifiers.ts"
 /** What always holds of a queue. @since 0.1.0 */
 export * as Invariants from "./core/Invariants.ts"
+/** How many tasks of a key run at a time, and how many start in a while. @since 0.1.0 */
+export * as Limit from "./core/Limit.ts"
 /** Retry policies: a strategy of the wire, or a schedule. @since 0.1.0 */
 export * as RetryPolicy from "./core/RetryPolicy.ts"
 /** Retry strategies that every language understands. @since 0.1.0 */

@@ -26,6 +26,7 @@ import {
   TaskId,
   TaskName
 } from "./Identifiers.ts"
+import type { LimitStore } from "./LimitStore.ts"
 import type { ListingStore } from "./ListingStore.ts"
 import type { PendingStore } from "./PendingStore.ts"
 import { Headers } from "./Records.ts"
@@ -47,6 +48,7 @@ import type { UpkeepStore } from "./UpkeepStore.ts"
 import type { WorkerStore } from "./WorkerStore.ts"
 import type { WorkflowRunStore } from "./WorkflowRunStore.ts"
 
+export * from "./LimitStore.ts"
 export * from "./ListingStore.ts"
 export * from "./PendingStore.ts"
 export * from "./Records.ts"
@@ -289,7 +291,9 @@ type Of<S extends Schema.Constraint> = S["Type"]
 type Fails = DriverError | NotFound
 
 /** The parts of the seam that have files of their own. @since 0.1.0 */
-export interface Parts extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore, ListingStore {}
+export interface Parts
+  extends WorkerStore, WorkflowRunStore, UpkeepStore, ScheduleStore, PendingStore, ListingStore, LimitStore
+{}
 
 /**
  * What a store must do.
@@ -326,6 +330,7 @@ export class Driver extends Context.Service<
     /**
      * Applies cancellation policies that are due, turns expired leases into failures (`$ClaimTimeout`), then leases up to
      * `limit` due runs, oldest first, unless the queue is paused. Never waits for a run that another transaction has locked.
+     * Runs that may not start by the limits of their tasks are parked instead: see `LimitStore`.
      */
     readonly claim: (request: Of<typeof Claim>) => Effect.Effect<ReadonlyArray<Claimed>, Fails>
     /** The runs that still carry a token: what a claim whose answer was lost had claimed. */

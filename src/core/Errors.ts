@@ -41,7 +41,7 @@ export class Timeout extends Schema.TaggedError<Timeout>()("Timeout", { subject:
  * @category domain
  */
 export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", {
-  kind: Schema.Literals(["queue", "task", "run", "checkpoint", "event", "workflow run", "schedule"]),
+  kind: Schema.Literals(["queue", "task", "run", "checkpoint", "event", "workflow run", "schedule", "limit"]),
   id: Schema.String
 }) {
   override get message(): string {

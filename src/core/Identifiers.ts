@@ -180,6 +180,26 @@ export const WorkflowRunId = name(256).pipe(Schema.brand("effect-absurd/Workflow
 /** @since 0.1.0 */
 export type WorkflowRunId = typeof WorkflowRunId.Type
 
+/**
+ * The name of a limit: not blank, at most 128 bytes.
+ *
+ * @since 0.1.0
+ * @category limit
+ */
+export const LimitName = name(128).pipe(Schema.brand("effect-absurd/LimitName"))
+/** @since 0.1.0 */
+export type LimitName = typeof LimitName.Type
+
+/**
+ * What a limit counts apart, for example a tenant: at most 256 bytes. Empty for a limit without keys.
+ *
+ * @since 0.1.0
+ * @category limit
+ */
+export const LimitKey = Schema.String.check(storable, maxBytes(256)).pipe(Schema.brand("effect-absurd/LimitKey"))
+/** @since 0.1.0 */
+export type LimitKey = typeof LimitKey.Type
+
 const noDoubleUnderscore = Schema.makeFilter<string>((text) =>
   text.includes("__") ? "must not contain two underscores in a row" : undefined
 )

@@ -8,6 +8,7 @@
  */
 import { DateTime } from "effect"
 import { isTerminal, type RunId, type State, type TaskId } from "./Identifiers.ts"
+import { limitHeader } from "./LimitStore.ts"
 import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from "./Records.ts"
 
 /**
@@ -16,8 +17,8 @@ import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from 
  * ({@link checkQueues}), and by the `doctor`.
  *
  * The doctor looks at more than a state: what only a database can tell is a run that failed without a reason from one
- * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), and the tables behind
- * the names of queues (S55).
+ * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), the tables behind the
+ * names of queues (S55), and which runs limits count (S58).
  *
  * @since 0.1.0
  * @category constants
@@ -49,7 +50,8 @@ export const all = {
   S37: { says: "an idempotency key is that of one task", where: ["state", "doctor"] },
   S49: { says: "what has not ended is not deleted, nor what it waits for", where: ["step", "doctor"] },
   S50: { says: "a task is deleted as a whole", where: ["state", "step", "doctor"] },
-  S55: { says: "queues share nothing", where: ["queues", "doctor"] }
+  S55: { says: "queues share nothing", where: ["queues", "doctor"] },
+  S58: { says: "what a limit counts is a run, and a run that is parked waits for a limit", where: ["doctor"] }
 } as const satisfies { readonly [id: string]: Invariant }
 
 /**
@@ -372,7 +374,7 @@ const stepRun = (run: RunRow, next: RunRow, before: Index, now: Index, report: R
   const isClaimed = run.state !== "running" && next.state === "running" && next.startedAt !== null
   if (isClaimed && (run.availableAt === null || DateTime.isGreaterThan(run.availableAt, next.startedAt))) {
     // In between it may have been woken or given another time, and claimed in the same transaction.
-    if (run.state !== "sleeping" || !isWoken(run, before, now)) {
+    if (run.state !== "sleeping" || !(isWoken(run, before, now) || isLimited(run, before))) {
       report("S18", run.runId, "was claimed before it was due")
     }
   }
@@ -388,6 +390,12 @@ const stepRun = (run: RunRow, next: RunRow, before: Index, now: Index, report: R
   if (isSameSleep && next.state === "pending" && !isWoken(run, before, now)) {
     report("S36", run.runId, "was woken by nothing that happened in its queue")
   }
+}
+
+/** Whether the limit of its task may have made the run sleep, and let it go in the operation that claimed it. */
+const isLimited = (run: RunRow, before: Index): boolean => {
+  const headers = before.tasks.get(run.taskId)?.headers
+  return typeof headers === "object" && headers !== null && limitHeader in headers
 }
 
 /** Whether something that a sleeping run waited for has happened, or whether it is a first run, which may be revised. */

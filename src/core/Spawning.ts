@@ -7,11 +7,12 @@ import { DateTime, type Duration, Effect, Predicate, Schema } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
 import * as CancellationPolicy from "./CancellationPolicy.ts"
 import type * as Driver from "./Driver.ts"
-import { Headers } from "./Driver.ts"
+import { Headers, limitHeader } from "./Driver.ts"
 import type { DriverError, IdempotencyConflict, InvalidInput, NotFound } from "./Errors.ts"
 import * as Hooks from "./Hooks.ts"
 import { IdempotencyKey, type QueueName, TaskName, WorkflowRunId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import * as Limit from "./Limit.ts"
 import * as RetryStrategy from "./RetryStrategy.ts"
 import * as Stored from "./Stored.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -53,6 +54,8 @@ export interface SpawnOptions {
   readonly cancellation?: CancellationPolicy.Options | undefined
   /** The workflow run that the task belongs to; travels in the headers. */
   readonly workflowRunId?: string | undefined
+  /** A limit on how many such tasks run or start; none by default. Travels in the headers. */
+  readonly limit?: Limit.TaskLimit | undefined
 }
 
 /**
@@ -211,12 +214,17 @@ const checkHeaders = Input.check("headers", Headers)
 const checkKind = Input.check("kind", Schema.Literals(["fixed", "exponential"]))
 const checkWorkflowRun = Input.check("workflowRunId", WorkflowRunId)
 
-const prepareHeaders = Effect.fnUntraced(function*({ headers, workflowRunId }: SpawnOptions) {
-  if (headers === undefined && workflowRunId === undefined) return null
+const prepareHeaders = Effect.fnUntraced(function*({ headers, limit, workflowRunId }: SpawnOptions) {
+  if (headers === undefined && workflowRunId === undefined && limit === undefined) return null
   const stored = yield* checkHeaders(yield* Stored.normalize("headers", headers === undefined ? {} : headers))
   const asked = workflowRunId === undefined ? stored[workflowRunHeader] : workflowRunId
-  if (asked === undefined) return stored
-  const all = { ...stored, [workflowRunHeader]: yield* checkWorkflowRun(asked) }
+  const limited = limit === undefined ? stored[limitHeader] : yield* Limit.stored(limit)
+  if (asked === undefined && limited === undefined) return stored
+  const all = {
+    ...stored,
+    ...(asked === undefined ? {} : { [workflowRunHeader]: yield* checkWorkflowRun(asked) }),
+    ...(limited === undefined ? {} : { [limitHeader]: yield* Limit.check(limited) })
+  }
   return yield* checkHeaders(yield* Stored.normalize("headers", all))
 })
 

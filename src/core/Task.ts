@@ -16,6 +16,7 @@ import * as Failure from "./Failure.ts"
 import type { Handler } from "./Handlers.ts"
 import { type QueueName, TaskId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
+import type * as Limit from "./Limit.ts"
 import * as Replacing from "./Replacing.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as RetryStrategy from "./RetryStrategy.ts"
@@ -173,6 +174,8 @@ export interface Options<
   readonly cancellation?: CancellationPolicy.Options | undefined
   /** Derives the idempotency key of each spawn from its params. */
   readonly idempotencyKey?: ((params: ParamsSchema<P>["Type"]) => string) | undefined
+  /** A limit on how many such tasks run or start, and what it counts apart; none by default. */
+  readonly limit?: Limit.OfParams<ParamsSchema<P>["Type"]> | undefined
 }
 
 /**
@@ -313,6 +316,7 @@ const checkTaskId = Input.check("taskId", TaskId)
 
 type Defaults<A> = Pick<SpawnOptions, "maxAttempts" | "cancellation"> & {
   readonly idempotencyKey?: ((params: A) => string) | undefined
+  readonly limit?: Limit.OfParams<A> | undefined
 }
 
 /** What a spawn stores: its own options over those of the definition. */
@@ -329,8 +333,12 @@ const prepareSpawn = <A, RD, RE>(
       retryStrategy: RetryPolicy.stored(policy),
       idempotencyKey: options.idempotencyKey ?? defaults.idempotencyKey?.(value),
       cancellation: options.cancellation ?? defaults.cancellation,
+      limit: options.limit ?? limitOf(defaults.limit, value),
       maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? (Schedule.isSchedule(policy) ? 20 : 5)
     }))
+
+const limitOf = <A>(limit: Limit.OfParams<A> | undefined, params: A): Limit.TaskLimit | undefined =>
+  limit === undefined ? undefined : { with: limit.with, key: limit.key?.(params) }
 
 const settleFailure = Effect.fnUntraced(function*<E, RD, RE>(
   failed: { readonly cause: Cause.Cause<unknown>; readonly attempt: number; readonly elapsed: Duration.Duration },

@@ -217,6 +217,7 @@ const nextDue = Effect.fnUntraced(function*(
     select ceil(extract(epoch from min(at)) * 1000)::text as next from (
       select min(available_at) as at from ${table("r", queue)}
         where state in ('pending', 'sleeping') and available_at > ${present}
+          and available_at < absurd_effect.parked_until()
       union all
       select min(claim_expires_at) from ${table("r", queue)} where state = 'running' and claim_expires_at > ${present}
       union all

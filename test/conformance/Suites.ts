@@ -9,6 +9,7 @@ import * as Checkpoint from "./CheckpointSuite.ts"
 import * as Claim from "./ClaimSuite.ts"
 import * as Event from "./EventSuite.ts"
 import * as Lease from "./LeaseSuite.ts"
+import * as Limit from "./LimitSuite.ts"
 import * as Listing from "./ListingSuite.ts"
 import * as Pending from "./PendingSuite.ts"
 import * as Queue from "./QueueSuite.ts"
@@ -35,6 +36,7 @@ export const all = (name: string, subject: Layer.Layer<Driver | TestTime, unknow
     State.suite("states", subject)
     Retry.suite("retrying", subject)
     Cancel.suite("cancelling", subject)
+    Limit.suite("limits", subject)
     Schedule.suite("schedules", subject)
     Sleep.suite("sleeping", subject)
     Event.suite("events", subject)

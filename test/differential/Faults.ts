@@ -102,7 +102,7 @@ export const faults: { readonly [name: string]: Fault } = {
   },
   "a revised task becomes due anew": {
     file: "Spawning.ts",
-    find: "keepDue ? run.availableAt ?? task.enqueueAt :",
+    find: "keepDue ? Limits.dueOf(call, run) ?? task.enqueueAt :",
     put: ""
   },
   "a schedule moves on although it was changed": {

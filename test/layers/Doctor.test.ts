@@ -23,6 +23,9 @@ const busy = Effect.gen(function*() {
   yield* q.fail(yield* q.start({ maxAttempts: null }), Retries.after(Fixture.seconds(900)))
   const cancelled = yield* q.start()
   yield* q.driver.cancelTask({ queue: q.queue, taskId: cancelled.taskId })
+  const limited = { headers: { $limit: { name: "one at a time", key: "k", concurrency: 1, rate: null } } }
+  yield* q.start(limited)
+  yield* q.spawn(limited)
   const waiting = yield* q.start()
   yield* q.checkpoint(waiting, "step", 1)
   yield* q.suspend(waiting, [Waits.event("w", "never")])
@@ -74,7 +77,8 @@ const harm: { readonly [id: string]: (queue: string) => string } = {
   S55: (q) =>
     `do $harm$ begin\nexecute format('alter index %s rename to %I', (
       select indexrelid::regclass from pg_index where indrelid = '${t(q)}'::regclass and indisprimary), 't_${q}x');
-      \nend $harm$; insert into absurd.queues (queue_name) values ('${q}x')`
+      \nend $harm$; insert into absurd.queues (queue_name) values ('${q}x')`,
+  S58: (q) => `delete from absurd_effect.limited_runs where state = 'waiting' and queue_name = '${q}'`
 }
 
 /** Further ways to break what has been broken once above. */
@@ -94,6 +98,16 @@ const more: ReadonlyArray<readonly [id: string, what: string, statement: (queue:
     (q) =>
       `update ${r(q)} set wake_event = null where wake_event = 'later'; delete from ${c(q)}
       where checkpoint_name = '$deadline:w'`
+  ],
+  [
+    "S58",
+    "a slot of a run that does not run",
+    (q) => `update absurd_effect.limited_runs set state = 'running' where state = 'waiting' and queue_name = '${q}'`
+  ],
+  [
+    "S58",
+    "a parked run that is due",
+    (q) => `update ${r(q)} set available_at = now() where available_at > '9999-01-01'`
   ]
 ]
 

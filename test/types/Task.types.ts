@@ -1,6 +1,6 @@
 /** What does not compile, and what does: checked by `npm run check`. */
 import { Context, Effect, Layer, Schema } from "effect"
-import { Absurd, Event, Step, Task } from "effect-absurd"
+import { Absurd, Event, Limit, Step, Task } from "effect-absurd"
 
 class Mailer extends Context.Service<Mailer, { readonly send: Effect.Effect<void> }>()("test/types/Mailer") {}
 class OutOfStock extends Schema.TaggedError<OutOfStock>()("OutOfStock", {}) {}
@@ -18,6 +18,15 @@ Order.spawn({ id: "1" })
 Order.spawn({})
 // @ts-expect-error a param of another type
 Order.spawn({ id: 1 })
+
+// The key of a limit is made of the params.
+const PerTenant = Limit.make("per-tenant", { concurrency: 1 })
+Task.make("limited", { params: { tenant: Schema.String }, limit: { with: PerTenant, key: ({ tenant }) => tenant } })
+Task.make("limited", { params: {}, limit: { with: PerTenant } })
+// @ts-expect-error there is no such param
+Task.make("limited", { params: { tenant: Schema.String }, limit: { with: PerTenant, key: ({ user }) => user } })
+// @ts-expect-error a key is a text
+Task.make("limited", { params: { tenant: Schema.Int }, limit: { with: PerTenant, key: ({ tenant }) => tenant } })
 
 // A handler returns the result and fails with the task's error, or the library's.
 Order.toLayer(() => Effect.succeed(1))

@@ -8,6 +8,7 @@ import type { Spawned } from "../../core/Driver.ts"
 import { InvalidInput, InvalidState, NotFound } from "../../core/Errors.ts"
 import { isTerminal, type RunId, type State, type TaskId } from "../../core/Identifiers.ts"
 import * as Awaiting from "./Awaiting.ts"
+import * as Limits from "./Limits.ts"
 import * as Spawning from "./Spawning.ts"
 import { type Call, newRun, type Task } from "./Tables.ts"
 
@@ -77,6 +78,7 @@ const end = (call: Call, task: Task): void => {
   const run = tables.runs.get(task.lastAttemptRun)
   if (run !== undefined && !isTerminal(run.state)) {
     tables.runs.set(run.runId, { ...run, state: "cancelled", claimedBy: null, claimExpiresAt: null })
+    Limits.leave(call, run.runId)
   }
   tables.deleteWaits(task.taskId)
   tables.tasks.set(task.taskId, { ...task, state: "cancelled", cancelledAt: now, endedAt: now })

@@ -9,8 +9,9 @@ import * as Cancelling from "./Cancelling.ts"
 import * as Finishing from "./Finishing.ts"
 import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
+import * as Limits from "./Limits.ts"
 import * as Rows from "./Rows.ts"
-import { type Call, holds, refusal, type Run } from "./Tables.ts"
+import { type Call, holds, refusal, type Run, type Task } from "./Tables.ts"
 
 /** @since 0.1.0 */
 export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): ReadonlyArray<Claimed> => {
@@ -18,21 +19,32 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
   failExpired(call, request.limit)
   if (paused) return []
   const claimExpiresAt = Instants.after(call.now, request.lease)
+  Limits.refresh(call)
   const { due, tasks } = call.tables
   const except = request.except ?? []
-  if (except.length > 0) {
-    const accepted = due.select(
-      call.now,
-      request.limit,
-      ({ taskId }) => !except.includes(tasks.get(taskId)?.name ?? "")
-    )
-    return accepted.map((run) => start(call, run, request.token, claimExpiresAt))
+  const isExcepted = ({ name }: Task) => except.includes(name)
+  const next = (): ReadonlyArray<Run> => {
+    if (except.length > 0) {
+      return due.select(
+        call.now,
+        request.limit - claimed.length,
+        ({ taskId }) => !except.includes(tasks.get(taskId)?.name ?? "")
+      )
+    }
+    const run = due.first(call.now)
+    return run === undefined ? [] : [run]
   }
   const claimed: Array<Claimed> = []
   while (claimed.length < request.limit) {
-    const run = due.first(call.now)
-    if (run === undefined) break
-    claimed.push(start(call, run, request.token, claimExpiresAt))
+    const found = next()
+    if (found.length === 0) break
+    // Each of them is started, or is no longer due.
+    for (const { runId } of found) {
+      const run = call.tables.runs.get(runId)
+      // One that was parked with another one is no longer due.
+      if (run?.availableAt == null || run.availableAt > call.now) continue
+      if (Limits.mayStart(call, run, isExcepted)) claimed.push(start(call, run, request.token, claimExpiresAt))
+    }
   }
   return claimed
 }
@@ -74,6 +86,7 @@ export const release = (call: Call, { runs }: typeof Release.Type): ReadonlyArra
       eventPayload: undefined
     })
     call.tables.tasks.set(task.taskId, { ...task, state: "sleeping" })
+    Limits.leave(call, run.runId)
     if (availableAt <= call.now) call.signalWork()
     return "applied"
   })

@@ -10,6 +10,7 @@ import * as RetryStrategy from "../../core/RetryStrategy.ts"
 import * as Awaiting from "./Awaiting.ts"
 import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
+import * as Limits from "./Limits.ts"
 import { type Call, deadlineOf, holds, newRun, refusal, type Run, type Task } from "./Tables.ts"
 
 /** @since 0.1.0 */
@@ -24,6 +25,7 @@ export const complete = (call: Call, { runs }: typeof Complete.Type): ReadonlyAr
       lastAttemptRun: run.runId,
       endedAt: call.now
     })
+    Limits.leave(call, run.runId)
     call.signalEnd(task.taskId)
     Awaiting.wake(call, task.taskId)
     return "applied"
@@ -45,6 +47,7 @@ export const fail = (call: Call, { runs }: typeof Fail.Type): ReadonlyArray<Fail
 export const failRun = (call: Call, run: Run, task: Task, reason: Schema.Json, retry: Retry): State => {
   const { now, tables } = call
   tables.runs.set(run.runId, { ...run, state: "failed", failedAt: now, failureReason: reason, wakeEvent: null })
+  Limits.leave(call, run.runId)
   const startAt = nextStart(now, run, task, retry)
   const deadline = task.firstStartedAt === null ? null : deadlineOf(task)
   if (startAt === undefined || (deadline !== null && deadline <= startAt)) {

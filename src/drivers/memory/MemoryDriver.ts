@@ -15,6 +15,7 @@ import * as Claiming from "./Claiming.ts"
 import * as Cleaning from "./Cleaning.ts"
 import * as Emitting from "./Emitting.ts"
 import * as Finishing from "./Finishing.ts"
+import * as Limits from "./Limits.ts"
 import * as Listing from "./Listing.ts"
 import * as Queues from "./Queues.ts"
 import * as Reading from "./Reading.ts"
@@ -121,6 +122,7 @@ export const make: Effect.Effect<Made> = Effect
     const extend = answering(Claiming.extend)
 
     const countTasks = answering(Listing.countTasks)
+    const listLimits = answering(Limits.list)
     const load = answering((call: Call) => Reading.load(call, queues.get(call.queue)?.paused === true))
     const driver = Driver.of({
       createQueue: (request) => transactions.run(() => Queues.create(queues, journal, request)),
@@ -160,6 +162,9 @@ export const make: Effect.Effect<Made> = Effect
       getCheckpoints: answering(Reading.getCheckpoints),
       listTasks: answering(Listing.listTasks),
       countTasks: (queue) => countTasks({ queue }),
+      listLimits: (queue) => listLimits({ queue }),
+      listLimitKeys: answering(Limits.listKeys),
+      overrideLimit: refusing(Limits.override),
       cleanupTasks: answering(Cleaning.cleanupTasks),
       cleanupEvents: answering(Cleaning.cleanupEvents),
 

@@ -7,6 +7,7 @@ import { Duration } from "effect"
 import type { Checkpoint, QueueLoad, RunRow, StoredEvent, TaskResult, TaskRow, WaitRow } from "../../core/Driver.ts"
 import type { CheckpointName, RunId, TaskId } from "../../core/Identifiers.ts"
 import * as Json from "./Json.ts"
+import * as Limits from "./Limits.ts"
 import * as Rows from "./Rows.ts"
 import type { Call } from "./Tables.ts"
 
@@ -37,12 +38,15 @@ export const load = ({ now, tables }: Call, paused: boolean): QueueLoad => {
  */
 export const nextDue = ({ now, tables }: Call): number | null => {
   const next = Math.min(
-    tables.due.firstAfter(now) ?? Infinity,
+    beforeParked(tables.due.firstAfter(now)),
     tables.leases.firstAfter(now) ?? Infinity,
     tables.deadlines.firstAfter(now) ?? Infinity
   )
   return next === Infinity ? null : Math.ceil(next)
 }
+
+// A parked run becomes due by what happens to others.
+const beforeParked = (at: number | undefined): number => at === undefined || at >= Limits.parked ? Infinity : at
 
 /** @since 0.1.0 */
 export const results = (

@@ -9,6 +9,7 @@ import { IdempotencyConflict } from "../../core/Errors.ts"
 import type { IdempotencyKey, TaskId } from "../../core/Identifiers.ts"
 import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
+import * as Limits from "./Limits.ts"
 import { type Call, newRun, type Task } from "./Tables.ts"
 
 /** @since 0.1.0 */
@@ -21,7 +22,9 @@ export const spawn = (
     const params = Json.normalize(item.params)
     const owner = item.idempotencyKey === null ? undefined : ownerOf(call, item.idempotencyKey)
     if (owner === undefined) {
-      answers.push(insert(call, draftOf(call, item, params)))
+      const draft = draftOf(call, item, params)
+      Limits.declare(call, draft.headers)
+      answers.push(insert(call, draft))
       continue
     }
     const differs = owner.name !== item.name ? "name" : Json.equals(owner.params, params) ? undefined : "params"
@@ -80,10 +83,12 @@ export const revisePending = (
   }
   if (task.state !== "pending" && task.state !== "sleeping") return undefined
   const draft = draftOf(call, item, Json.normalize(item.params))
-  const due = keepDue ? run.availableAt ?? task.enqueueAt : draft.enqueueAt
+  const due = keepDue ? Limits.dueOf(call, run) ?? task.enqueueAt : draft.enqueueAt
   const state = due > now ? "sleeping" : "pending"
   tables.tasks.set(task.taskId, { ...task, ...draft, idempotencyKey: task.idempotencyKey, enqueueAt: due, state })
   tables.runs.set(run.runId, { ...run, availableAt: due, state })
+  Limits.declare(call, draft.headers)
+  Limits.leave(call, run.runId)
   if (state === "pending") call.signalWork()
   return { taskId: task.taskId, runId: run.runId, attempt: run.attempt, created: false }
 }

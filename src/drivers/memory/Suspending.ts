@@ -18,6 +18,7 @@ import { type CheckpointName, isTerminal } from "../../core/Identifiers.ts"
 import * as Awaiting from "./Awaiting.ts"
 import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
+import * as Limits from "./Limits.ts"
 import { type Call, holds, partKey, refusal, type Run } from "./Tables.ts"
 
 /** @since 0.1.0 */
@@ -151,6 +152,7 @@ const sleep = (call: Call, run: Run, waits: ReadonlyArray<Wait>, looks: Readonly
     eventPayload: undefined
   })
   tables.tasks.set(run.taskId, { ...tables.taskOf(run), state: "sleeping" })
+  Limits.leave(call, run.runId)
 }
 
 /** One row for each of the tasks that has not ended. */

@@ -178,6 +178,12 @@ export class Groups<K extends string, R extends object> implements Index<K, R> {
     return typeof group === "string" ? [group] : group
   }
 
+  /** How many rows have this value. */
+  count(value: string): number {
+    const group = this.groups.get(value)
+    return group === undefined ? 0 : typeof group === "string" ? 1 : group.size
+  }
+
   change({ key }: Slot<K, R>, previous: R | undefined, next: R | undefined): void {
     const from = previous === undefined ? null : this.valueOf(previous)
     const to = next === undefined ? null : this.valueOf(next)

@@ -12,6 +12,7 @@ import type { Random, Schema } from "effect"
 import type { Headers, Held, Outcome, QueuePolicy, Signal } from "../../core/Driver.ts"
 import { type CheckpointName, isTerminal, RunId, type State, TaskId } from "../../core/Identifiers.ts"
 import * as Json from "./Json.ts"
+import { LimitTables } from "./LimitTables.ts"
 import { Groups, type Journal, Ordered, Table } from "./Table.ts"
 import type * as Uuid from "./Uuid.ts"
 
@@ -114,6 +115,8 @@ export class Tables {
   readonly waitsByTask: Groups<string, Wait>
   readonly waitsByEvent: Groups<string, Wait>
 
+  readonly limits: LimitTables
+
   private ordinal = 0
 
   constructor(journal: Journal) {
@@ -134,6 +137,7 @@ export class Tables {
     this.emitted = this.events.index(new Ordered((event) => event.emittedAt))
     this.waitsByTask = this.waits.index(new Groups((wait) => wait.taskId))
     this.waitsByEvent = this.waits.index(new Groups((wait) => wait.event))
+    this.limits = new LimitTables(journal)
   }
 
   /** How often something was written in any of the tables. */

@@ -121,6 +121,19 @@ const checks: ReadonlyArray<readonly [id: Id, select: (tables: Tables) => string
     ) or exists (
       select from pg_catalog.pg_index x join pg_catalog.pg_class m on m.oid = x.indrelid
       where x.indexrelid = c.oid and right(m.relname, -2) = ${queue}
+    )`],
+  ["S58", ({ queue, runs }) => `
+    select x.run_id::text, format('is %s by its limit, but %s', x.state, coalesce(r.state, 'does not exist'))
+    from absurd_effect.limited_runs x left join ${runs} r on r.run_id = x.run_id
+    where x.queue_name = ${queue} and case x.state
+      when 'running' then r.state is distinct from 'running'
+      when 'waiting' then (r.state = 'sleeping' and r.available_at = absurd_effect.parked_until()) is not true
+      else (r.state in ('pending', 'sleeping')) is not true
+    end
+    union all
+    select r.run_id::text, 'is parked, and waits for no limit' from ${runs} r
+    where r.state = 'sleeping' and r.available_at = absurd_effect.parked_until() and not exists (
+      select from absurd_effect.limited_runs x where x.queue_name = ${queue} and x.run_id = r.run_id
     )`]
 ]
 

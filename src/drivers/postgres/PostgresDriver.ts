@@ -13,6 +13,7 @@ import type { DriverError } from "../../core/Errors.ts"
 import * as FakeNow from "./FakeNow.ts"
 import * as Installation from "./Installation.ts"
 import * as Notifications from "./Notifications.ts"
+import * as PostgresLimits from "./PostgresLimits.ts"
 import * as PostgresListing from "./PostgresListing.ts"
 import * as PostgresQueues from "./PostgresQueues.ts"
 import * as PostgresRuns from "./PostgresRuns.ts"
@@ -62,6 +63,7 @@ export const make = (options?: Options): Effect.Effect<Driver["Service"], never,
       ...PostgresTasks.makeActions(sql),
       ...PostgresTasks.makeReads(sql),
       ...PostgresListing.make(sql),
+      ...PostgresLimits.make(sql),
       ...PostgresWorkflowRuns.make(sql),
       ...PostgresSchedules.make(sql),
       ...PostgresUpkeep.make(sql, withTransaction(sql)),

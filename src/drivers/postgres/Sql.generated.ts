@@ -1861,7 +1861,7 @@ $$;
 
 -- Applies due cancellation policies, fails runs whose lease has ended, then leases up to \`p_limit\` due runs, oldest
 -- first, in that order. \`p_lease\` is in seconds, null for a lease without end. Runs of the tasks named in \`p_except\` are left
--- alone, and nothing is leased from a queue that is paused.
+-- alone, and nothing is leased from a queue that is paused. Runs that may not start by their limits are parked: see limits.
 --
 -- \`resumed\` says that the task had been started before, so that there may be checkpoints; \`due_at\` is since when the run
 -- was due. Read the checkpoints by checkpoints_of() after this, for the claim's own snapshot may be older than its locks.
@@ -1901,6 +1901,8 @@ declare
   v_expired boolean;
   v_due boolean;
   v_paused boolean;
+  v_limited boolean;
+  v_picked uuid[];
 begin
   -- Most polls of an idle queue find nothing. To know that costs a fifth of planning the statements below.
   execute absurd_effect.bind(p_queue, $q$
@@ -1919,18 +1921,28 @@ begin
       exists (
         select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
         where q.queue_name = $2 and p.queue_created_at = q.created_at
-      )
-  $q$) into v_overdue, v_expired, v_due, v_paused using v_now, p_queue;
+      ),
+      exists (select from absurd_effect.limits l where l.queue_name = $2)
+  $q$) into v_overdue, v_expired, v_due, v_paused, v_limited using v_now, p_queue;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
   if v_expired then
     perform absurd_effect.fail_expired(p_queue, v_now, p_limit);
-  elsif not v_due then
+  elsif not v_due and not v_limited then
     return;
   end if;
   if v_paused then
     return;
+  end if;
+  if v_limited then
+    if not absurd_effect.settle_limits(p_queue, v_now) and not v_due and not v_expired and not v_overdue then
+      return;
+    end if;
+    v_picked := absurd_effect.pick_limited(p_queue, v_now, p_limit, p_except);
+    if cardinality(v_picked) = 0 then
+      return;
+    end if;
   end if;
   return query execute absurd_effect.bind(p_queue, $q$
     with due as materialized (
@@ -1941,6 +1953,7 @@ begin
         and r.available_at <= $1
         and t.state in ('pending', 'sleeping', 'running')
         and ($5 is null or t.task_name <> all ($5))
+        and ($6 is null or r.run_id = any ($6))
         -- cancel_overdue() may have left some for another time; those must not be started either.
         and (
           t.cancellation is null
@@ -1972,7 +1985,7 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except;
+  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked;
 end;
 $$;
 
@@ -2256,6 +2269,7 @@ begin
       update absurd.%1$I set state = 'sleeping' where task_id = $1
     $q$) using v_task, p_run, v_now, v_registered, v_wake,
       case when jsonb_array_length(p_waits) = 1 then p_waits -> 0 ->> 'event' end;
+    perform absurd_effect.leave_limits(p_queue, v_now, array[p_run]);
     if v_awaited is not null then
       perform absurd_effect.await_tasks(p_queue, v_task, p_run, p_waits, v_now);
     end if;
@@ -2345,6 +2359,483 @@ begin
     end if;
   end if;
   return next;
+end;
+$$;
+`
+  },
+  {
+    name: "50-kernel-limits.sql",
+    group: "kernel",
+    sql: `-- Limits: how many runs of a key run at a time, and how many start in a while.
+--
+-- A task tells its limit in the header \`$limit\`, {"name", "key", "concurrency", "rate"}. Of a run that goes by one there is a row
+-- here: \`waiting\` while it is parked (sleeping, available at parked_until()), \`admitted\` when it may be claimed as soon as it is
+-- due, and \`running\`. A run that has not been looked at by a claim yet has none.
+--
+-- Nobody waits for a key. Runs are admitted, and starts of a rate are counted, by whoever holds the row of the key; who does not
+-- get it leaves a mark, and the next claim does what was to be done. Ends that waited for each other's keys could stop each other
+-- for good, and a transaction of a program that ended a run would stop everybody else's.
+--
+-- A row of a run is written by whoever holds the run. Rows of keys are locked after runs and tasks, and before parked runs are.
+
+create table if not exists absurd_effect.limits (
+  queue_name text collate "C" not null,
+  name text collate "C" not null,
+  figures jsonb not null,
+  override jsonb,
+  -- whether the figures have changed since runs were last let go by them
+  stale boolean not null default false,
+  -- when it was last looked for runs that other software has ended
+  swept_at timestamptz not null default '-infinity',
+  primary key (queue_name, name)
+);
+
+create table if not exists absurd_effect.limit_keys (
+  queue_name text collate "C" not null,
+  name text collate "C" not null,
+  key text collate "C" not null,
+  -- the theoretical time of the next start, where there is a rate
+  arrival timestamptz,
+  primary key (queue_name, name, key)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+
+create table if not exists absurd_effect.limited_runs (
+  queue_name text collate "C" not null,
+  run_id uuid not null,
+  name text collate "C" not null,
+  key text collate "C" not null,
+  state text not null check (state in ('waiting', 'admitted', 'running')),
+  due timestamptz not null,
+  primary key (queue_name, run_id)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+
+create index if not exists limited_runs_waiting
+  on absurd_effect.limited_runs (queue_name, name, key, due, run_id) where state = 'waiting';
+create index if not exists limited_runs_held
+  on absurd_effect.limited_runs (queue_name, name, key, state) where state <> 'waiting';
+
+create table if not exists absurd_effect.limit_marks (
+  queue_name text collate "C" not null,
+  name text collate "C" not null,
+  key text collate "C" not null,
+  -- whether the figures have changed as well
+  refresh boolean not null
+);
+
+create index if not exists limit_marks_queue on absurd_effect.limit_marks (queue_name);
+
+-- When a parked run is available: far away, but an instant that every program can read.
+create or replace function absurd_effect.parked_until() returns timestamptz
+language sql immutable
+as $$
+  select timestamptz '9999-12-30 00:00:00+00'
+$$;
+
+-- Whether a JSON value is a number from \`p_min\` to \`p_max\`, and whole when \`p_whole\`.
+create or replace function absurd_effect.is_number(p_value jsonb, p_min numeric, p_max numeric, p_whole boolean)
+returns boolean
+language sql immutable
+as $$
+  select case when pg_catalog.jsonb_typeof(p_value) = 'number'
+    then p_value::numeric between p_min and p_max and (not p_whole or p_value::numeric % 1 = 0)
+    else false
+  end
+$$;
+
+-- The limit that headers tell, null when they tell none. Other programs may have stored anything.
+create or replace function absurd_effect.limit_of(p_headers jsonb) returns jsonb
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_limit constant jsonb := case when jsonb_typeof(p_headers) = 'object' then p_headers -> '$limit' end;
+  v_rate constant jsonb := v_limit -> 'rate';
+begin
+  if v_limit is null or jsonb_typeof(v_limit) <> 'object' then
+    return null;
+  end if;
+  if (jsonb_typeof(v_limit -> 'name') = 'string' and btrim(v_limit ->> 'name') <> ''
+      and octet_length(v_limit ->> 'name') <= 128
+      and jsonb_typeof(v_limit -> 'key') = 'string' and octet_length(v_limit ->> 'key') <= 256
+      and (v_limit -> 'concurrency' = 'null'
+        or absurd_effect.is_number(v_limit -> 'concurrency', 1, 1000000, true))
+      and (v_rate = 'null' or (
+        jsonb_typeof(v_rate) = 'object'
+        and absurd_effect.is_number(v_rate -> 'limit', 1, 1000000, true)
+        and absurd_effect.is_number(v_rate -> 'seconds', 0.001, 315360000, false)
+        and absurd_effect.is_number(v_rate -> 'burst', 1, (v_rate -> 'limit')::numeric, true)
+      ))) is true
+  then
+    return v_limit;
+  end if;
+  return null;
+end;
+$$;
+
+-- How far apart the starts of a rate are, null without one: whole microseconds, at most ten years.
+create or replace function absurd_effect.limit_spacing(p_figures jsonb) returns interval
+language sql immutable
+as $$
+  select case when pg_catalog.jsonb_typeof(p_figures -> 'rate') = 'object' then least(
+    pg_catalog.ceil(
+      pg_catalog.round((p_figures -> 'rate' -> 'seconds')::numeric * 1000000)
+        / ((p_figures -> 'rate' -> 'limit')::numeric - (p_figures -> 'rate' -> 'burst')::numeric + 1)
+    ),
+    315360000000000
+  )::double precision * interval '1 microsecond' end
+$$;
+
+-- How far ahead of its time a start of a rate may be.
+create or replace function absurd_effect.limit_tolerance(p_figures jsonb) returns interval
+language sql immutable
+as $$
+  select least(
+    ((p_figures -> 'rate' -> 'burst')::numeric - 1) * extract(epoch from absurd_effect.limit_spacing(p_figures)),
+    315360000
+  )::double precision * interval '1 second'
+$$;
+
+-- Stores the figures of the limits of the tasks at these places of an array that were spawned.
+create or replace function absurd_effect.declare_limits(p_queue text, p_tasks jsonb, p_places bigint[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  v_name text;
+  v_figures jsonb;
+begin
+  for v_name, v_figures in
+    select distinct on (l.value ->> 'name') l.value ->> 'name',
+      jsonb_build_object('concurrency', l.value -> 'concurrency', 'rate', l.value -> 'rate')
+    from jsonb_array_elements(p_tasks) with ordinality i (e, ord)
+      cross join lateral (select absurd_effect.limit_of(i.e -> 'headers')) l (value)
+    where i.ord = any (p_places) and l.value is not null
+    order by l.value ->> 'name', i.ord desc
+  loop
+    if not exists (select from absurd_effect.limits l where l.queue_name = p_queue and l.name = v_name) then
+      insert into absurd_effect.limits (queue_name, name, figures) values (p_queue, v_name, v_figures)
+      on conflict do nothing;
+    end if;
+    -- Who changes them at this moment is as new as this.
+    perform from absurd_effect.limits l
+    where l.queue_name = p_queue and l.name = v_name and l.figures <> v_figures
+    for update skip locked;
+    if found then
+      update absurd_effect.limits l
+      set figures = v_figures, stale = l.stale or l.override is null
+      where l.queue_name = p_queue and l.name = v_name;
+    end if;
+  end loop;
+end;
+$$;
+
+-- Locks the rows of keys, makes those that are missing, and returns those that it got without waiting. What is to be seen of a key
+-- that somebody else had is seen by statements that begin afterwards, and only in READ COMMITTED.
+create or replace function absurd_effect.hold_limit_keys(p_queue text, p_names text[], p_keys text[])
+returns table (name text, key text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return;
+  end if;
+  -- The advisory lock keeps those from waiting who would make the same row.
+  with wanted as materialized (
+    select distinct w.name, w.key from unnest(p_names, p_keys) w (name, key)
+  ),
+  missing as materialized (
+    select w.name, w.key from wanted w
+    where not exists (
+      select from absurd_effect.limit_keys k where k.queue_name = p_queue and k.name = w.name and k.key = w.key
+    )
+    order by w.name, w.key
+  )
+  insert into absurd_effect.limit_keys (queue_name, name, key)
+  select p_queue, m.name, m.key from missing m
+  where pg_try_advisory_xact_lock(hashtextextended(format('absurd_effect limit %s %s %s', p_queue, m.name, m.key), 0))
+  on conflict do nothing;
+  return query
+    select held.name, held.key
+    from (select distinct u.name, u.key from unnest(p_names, p_keys) u (name, key)) w
+      cross join lateral (
+        select k.name, k.key
+        from absurd_effect.limit_keys k
+        where k.queue_name = p_queue and k.name = w.name and k.key = w.key
+        for update skip locked
+      ) held;
+end;
+$$;
+
+-- Lets waiting runs of these keys go, for as long as there is room, in the order in which they became due. Those of a rate become
+-- available when they may start. With \`p_refresh\`, figures have changed: then other times hold for those that were admitted.
+-- Returns whether everything could be done; a key that somebody else has is marked.
+create or replace function absurd_effect.admit_limited(
+  p_queue text,
+  p_now timestamptz,
+  p_names text[],
+  p_keys text[],
+  p_refresh boolean default false
+) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+declare
+  v_names text[];
+  v_keys text[];
+  v_waiting_names text[];
+  v_waiting_keys text[];
+  v_missed boolean;
+begin
+  select coalesce(array_agg(h.name), '{}'), coalesce(array_agg(h.key), '{}') into v_names, v_keys
+  from absurd_effect.hold_limit_keys(p_queue, p_names, p_keys) h;
+  if p_refresh then
+    perform absurd_effect.refresh_limit_keys(p_queue, p_now, v_names, v_keys);
+  end if;
+  insert into absurd_effect.limit_marks (queue_name, name, key, refresh)
+  select distinct p_queue, w.name, w.key, p_refresh
+  from unnest(p_names, p_keys) w (name, key)
+  where not exists (select from unnest(v_names, v_keys) h (name, key) where h.name = w.name and h.key = w.key);
+  v_missed := found;
+  -- To know that nobody waits costs a fraction of planning the statement below.
+  select array_agg(h.name), array_agg(h.key) into v_waiting_names, v_waiting_keys
+  from unnest(v_names, v_keys) h (name, key)
+  where exists (
+    select from absurd_effect.limited_runs x
+    where x.queue_name = p_queue and x.name = h.name and x.key = h.key and x.state = 'waiting'
+  );
+  if v_waiting_names is not null then
+    v_missed := not absurd_effect.admit_held(p_queue, p_now, v_waiting_names, v_waiting_keys) or v_missed;
+  end if;
+  delete from absurd_effect.limit_keys k
+  using unnest(v_names, v_keys) h (name, key)
+  where k.queue_name = p_queue and k.name = h.name and k.key = h.key and (k.arrival is null or k.arrival <= p_now)
+    and not exists (
+      select from absurd_effect.limited_runs x
+      where x.queue_name = p_queue and x.name = k.name and x.key = k.key and x.state = 'waiting'
+    )
+    and not exists (
+      select from absurd_effect.limited_runs x
+      where x.queue_name = p_queue and x.name = k.name and x.key = k.key and x.state <> 'waiting'
+    );
+  return not v_missed;
+end;
+$$;
+
+-- admit_limited() of keys that the caller has.
+create or replace function absurd_effect.admit_held(p_queue text, p_now timestamptz, p_names text[], p_keys text[])
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+declare
+  v_missed boolean;
+  v_due boolean;
+begin
+  execute absurd_effect.bind(p_queue, $q$
+    with room as materialized (
+      select key.*,
+        least(
+          key.concurrency - key.held,
+          case when key.spacing is not null then greatest(1, key.startable) - key.ahead end,
+          1000000000
+        ) as free
+      from (
+        select k.name, k.key, f.spacing, f.tolerance, f.concurrency,
+          greatest(k.arrival, $2) - f.tolerance as start_at,
+          greatest(0, floor(
+            extract(epoch from f.tolerance - (greatest(k.arrival, $2) - $2)) / extract(epoch from f.spacing)
+          ) + 1) as startable,
+          case when f.concurrency is not null then (
+            select count(*) from absurd_effect.limited_runs x
+            where x.queue_name = $1 and x.name = k.name and x.key = k.key and x.state <> 'waiting'
+          ) end as held,
+          case when f.spacing is not null then (
+            select count(*) from absurd_effect.limited_runs x
+            where x.queue_name = $1 and x.name = k.name and x.key = k.key and x.state = 'admitted' and x.state <> 'waiting'
+          ) end as ahead
+        from unnest($3, $4) w (name, key)
+          join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = w.name and k.key = w.key
+          join absurd_effect.limits l on l.queue_name = $1 and l.name = k.name
+          cross join lateral (
+            select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
+              absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance,
+              (coalesce(l.override, l.figures) ->> 'concurrency')::integer as concurrency
+          ) f
+      ) key
+    ),
+    next as materialized (
+      select room.name, room.key, w.run_id, case
+          when room.spacing is null or room.ahead + w.place <= room.startable then w.due
+          else greatest(w.due, room.start_at)
+        end as start_at
+      from room
+        cross join lateral (
+          select x.run_id, x.due, row_number() over (order by x.due, x.run_id) as place
+          from absurd_effect.limited_runs x
+          where x.queue_name = $1 and x.name = room.name and x.key = room.key and x.state = 'waiting'
+          order by x.due, x.run_id
+          limit greatest(room.free, 0)::bigint
+        ) w
+    ),
+    got as materialized (
+      select r.run_id from absurd.%2$I r
+      where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping')
+      order by r.run_id
+      for update skip locked
+    ),
+    run as (
+      update absurd.%2$I r set available_at = next.start_at
+      from got join next using (run_id)
+      where r.run_id = got.run_id
+    ),
+    admitted as (
+      update absurd_effect.limited_runs x set state = 'admitted'
+      from got
+      where x.queue_name = $1 and x.run_id = got.run_id
+    ),
+    -- Other software has ended these runs.
+    gone as (
+      delete from absurd_effect.limited_runs x
+      using next
+      where x.queue_name = $1 and x.run_id = next.run_id
+        and not exists (
+          select from absurd.%2$I r where r.run_id = next.run_id and r.state in ('pending', 'sleeping')
+        )
+    ),
+    mark as (
+      insert into absurd_effect.limit_marks (queue_name, name, key, refresh)
+      select distinct $1, next.name, next.key, false from next
+      where not exists (select from got where got.run_id = next.run_id)
+      returning 1
+    )
+    select exists (select from mark), exists (select from got join next using (run_id) where next.start_at <= $2)
+  $q$) into v_missed, v_due using p_queue, p_now, p_names, p_keys;
+  if v_due then
+    perform absurd_effect.hint_work(p_queue);
+  end if;
+  return not v_missed;
+end;
+$$;
+
+-- Makes other figures hold for keys that the caller has: they must not expect the next start later than they would have done after
+-- one at present, and runs that were admitted for a later time become available by then.
+create or replace function absurd_effect.refresh_limit_keys(
+  p_queue text,
+  p_now timestamptz,
+  p_names text[],
+  p_keys text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+begin
+  update absurd_effect.limit_keys k
+  set arrival = p_now + f.tolerance + f.spacing
+  from unnest(p_names, p_keys) h (name, key)
+    join absurd_effect.limits l on l.queue_name = p_queue and l.name = h.name
+    cross join lateral (
+      select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
+        absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+    ) f
+  where k.queue_name = p_queue and k.name = h.name and k.key = h.key and k.arrival > p_now + f.tolerance + f.spacing;
+  execute absurd_effect.bind(p_queue, $q$
+    with next as materialized (
+      select x.run_id, case
+          when f.spacing is null then x.due
+          else greatest(x.due, $2, k.arrival - f.tolerance)
+        end as start_at
+      from unnest($3, $4) h (name, key)
+        join absurd_effect.limits l on l.queue_name = $1 and l.name = h.name
+        join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = h.name and k.key = h.key
+        cross join lateral (
+          select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
+            absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+        ) f
+        join absurd_effect.limited_runs x
+          on x.queue_name = $1 and x.name = h.name and x.key = h.key and x.state = 'admitted' and x.state <> 'waiting'
+    ),
+    got as materialized (
+      select r.run_id from absurd.%2$I r
+      where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping') and r.available_at > $2
+      order by r.run_id
+      for update skip locked
+    )
+    update absurd.%2$I r set available_at = next.start_at
+    from got join next using (run_id)
+    where r.run_id = got.run_id
+  $q$) using p_queue, p_now, p_names, p_keys;
+end;
+$$;
+
+-- Lets runs of all keys of a limit go by the figures that hold now.
+create or replace function absurd_effect.refresh_limit(p_queue text, p_now timestamptz, p_name text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  v_keys text[];
+begin
+  select array_agg(key) into v_keys from (
+    select x.key from absurd_effect.limited_runs x
+    where x.queue_name = p_queue and x.name = p_name and x.state = 'waiting'
+    union
+    select x.key from absurd_effect.limited_runs x
+    where x.queue_name = p_queue and x.name = p_name and x.state <> 'waiting' and x.state = 'admitted'
+    union
+    select k.key from absurd_effect.limit_keys k
+    where k.queue_name = p_queue and k.name = p_name and k.arrival > p_now
+  ) keys;
+  if v_keys is not null then
+    perform absurd_effect.admit_limited(p_queue, p_now, array_fill(p_name, array[cardinality(v_keys)]), v_keys, true);
+    perform absurd_effect.hint_work(p_queue);
+  end if;
+end;
+$$;
+
+-- Forgets runs that no longer run or wait for their limits, whose rows the caller has locked, and lets the next ones go.
+create or replace function absurd_effect.leave_limits(p_queue text, p_now timestamptz, p_runs uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_names text[];
+  v_keys text[];
+begin
+  if p_runs is null or not exists (select from absurd_effect.limits l where l.queue_name = p_queue) then
+    return;
+  end if;
+  with gone as (
+    delete from absurd_effect.limited_runs x
+    where x.queue_name = p_queue and x.run_id = any (p_runs)
+    returning x.name, x.key, x.state
+  )
+  select array_agg(name), array_agg(key) into v_names, v_keys
+  from (select distinct name, key from gone where state <> 'waiting') left_keys;
+  if v_names is not null and not absurd_effect.admit_limited(p_queue, p_now, v_names, v_keys) then
+    perform absurd_effect.hint_work(p_queue);
+  end if;
 end;
 $$;
 `
@@ -2544,7 +3035,9 @@ set enable_mergejoin = off
 set jit = off
 as $$
 declare
+  v_now constant timestamptz := absurd.current_time();
   v_tasks uuid[];
+  v_runs uuid[];
   v_ords bigint[];
   v_outcomes text[];
 begin
@@ -2582,12 +3075,14 @@ begin
       delete from absurd.%5$I w using run where w.run_id = run.run_id
     )
     select array_agg(run.task_id) filter (where run.ord is not null),
+      array_agg(run.run_id) filter (where run.ord is not null),
       array_agg(item.ord) filter (where run.ord is null),
       array_agg(absurd_effect.refusal(held.state, held.task_state)) filter (where run.ord is null)
     from item
     left join held on held.ord = item.ord
     left join run on run.ord = item.ord
-  $q$) into v_tasks, v_ords, v_outcomes using p_items, absurd.current_time();
+  $q$) into v_tasks, v_runs, v_ords, v_outcomes using p_items, v_now;
+  perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, v_tasks);
   if v_ords is not null then
     return query select * from unnest(v_ords, v_outcomes);
@@ -2608,10 +3103,12 @@ set jit = off
 as $$
 declare
   v_task uuid;
+  v_run uuid;
+  v_runs uuid[] := '{}';
   v_ended uuid[] := '{}';
   v_due boolean := false;
 begin
-  for ord, outcome, state, v_task in execute absurd_effect.bind(p_queue, $q$
+  for ord, outcome, state, v_task, v_run in execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e -> 'reason' as reason,
         i.e ->> 'retry' as retry, i.e as options
@@ -2682,17 +3179,21 @@ begin
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
-      next.new_state, next.task_id
+      next.new_state, next.task_id, next.run_id
     from item
     left join held on held.ord = item.ord
     left join next on next.ord = item.ord
   $q$) using p_items, p_now loop
+    if v_run is not null then
+      v_runs := v_runs || v_run;
+    end if;
     if state in ('failed', 'cancelled') then
       v_ended := v_ended || v_task;
     end if;
     v_due := v_due or coalesce(state = 'pending', false);
     return next;
   end loop;
+  perform absurd_effect.leave_limits(p_queue, p_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, v_ended);
   if v_due then
     perform absurd_effect.hint_work(p_queue);
@@ -2766,8 +3267,13 @@ set enable_seqscan = off
 set enable_mergejoin = off
 set jit = off
 as $$
+declare
+  v_now constant timestamptz := absurd.current_time();
+  v_runs uuid[];
+  v_ords bigint[];
+  v_outcomes text[];
 begin
-  return query execute absurd_effect.bind(p_queue, $q$
+  execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token,
         case
@@ -2794,19 +3300,24 @@ begin
         event_payload = null
       from chosen
       where r.run_id = chosen.run_id
-      returning chosen.ord, chosen.task_id
+      returning chosen.ord, chosen.run_id, chosen.task_id
     ),
     task as (
       update absurd.%1$I t set state = 'sleeping' from run where t.task_id = run.task_id
     )
-    select item.ord, absurd_effect.refusal(held.state, held.task_state)
+    select array_agg(run.run_id) filter (where run.ord is not null),
+      array_agg(item.ord) filter (where run.ord is null),
+      array_agg(absurd_effect.refusal(held.state, held.task_state)) filter (where run.ord is null)
     from item
     left join held on held.ord = item.ord
     left join run on run.ord = item.ord
-    where run.ord is null
-  $q$) using p_items, absurd.current_time();
+  $q$) into v_runs, v_ords, v_outcomes using p_items, v_now;
+  perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
   if jsonb_path_exists(p_items, '$[*] ? (@.delay <= 0 || exists (@.at))') then
     perform absurd_effect.hint_work(p_queue);
+  end if;
+  if v_ords is not null then
+    return query select * from unnest(v_ords, v_outcomes);
   end if;
 end;
 $$;
@@ -2896,6 +3407,7 @@ declare
   v_found jsonb;
   v_conflict jsonb;
   v_answer jsonb := '[]';
+  v_limited constant boolean := jsonb_path_exists(p_tasks, '$[*].headers."$limit"');
 begin
   select case q.storage_mode when 'partitioned' then 'key' else 'task' end into v_arbiter
   from absurd.queues q where q.queue_name = p_queue;
@@ -2904,6 +3416,11 @@ begin
       'ord', n.ord, 'task', n.task_id, 'run', n.run_id, 'attempt', 1, 'created', true
     )), '[]') into v_found
     from absurd_effect.insert_tasks(p_queue, p_tasks, v_places, v_now, coalesce(v_arbiter, 'task')) n;
+    if v_limited then
+      perform absurd_effect.declare_limits(
+        p_queue, p_tasks, array(select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
+      );
+    end if;
     v_answer := v_answer || v_found;
     v_places := array(
       select place from unnest(v_places) place
@@ -2971,6 +3488,11 @@ begin
   if not jsonb_path_exists(p_tasks, '$[*].idempotency_key ? (@ != null)') then
     return query select n.ord, n.task_id, n.run_id, 1, true, null::jsonb
       from absurd_effect.insert_tasks(p_queue, p_tasks, null, absurd.current_time(), 'none') n;
+    if jsonb_path_exists(p_tasks, '$[*].headers."$limit"') then
+      perform absurd_effect.declare_limits(
+        p_queue, p_tasks, array(select generate_series(1, jsonb_array_length(p_tasks)))
+      );
+    end if;
     return;
   end if;
   if p_strict then
@@ -3117,18 +3639,25 @@ set enable_seqscan = off
 set enable_mergejoin = off
 set jit = off
 as $$
+declare
+  v_runs uuid[];
 begin
   execute absurd_effect.bind(p_queue, $q$
     with run as (
       update absurd.%2$I
       set state = 'cancelled', claimed_by = null, claim_expires_at = null
       where task_id = any ($1) and state in ('pending', 'running', 'sleeping')
+      returning run_id
     ),
     gone as (
       delete from absurd.%5$I where task_id = any ($1)
+    ),
+    task as (
+      update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
     )
-    update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
-  $q$) using p_tasks, p_now;
+    select array_agg(run_id) from run
+  $q$) into v_runs using p_tasks, p_now;
+  perform absurd_effect.leave_limits(p_queue, p_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, p_tasks, true);
 end;
 $$;
@@ -3380,7 +3909,11 @@ $$;
 create or replace function absurd_effect.forget_queue(p_queue text) returns void
 language sql
 as $$
-  delete from absurd_effect.paused_queues where queue_name = p_queue
+  delete from absurd_effect.paused_queues where queue_name = p_queue;
+  delete from absurd_effect.limits where queue_name = p_queue;
+  delete from absurd_effect.limit_keys where queue_name = p_queue;
+  delete from absurd_effect.limited_runs where queue_name = p_queue;
+  delete from absurd_effect.limit_marks where queue_name = p_queue
 $$;
 
 -- How much there is to do in a queue. Each count stops at 100,000. \`oldest\` is for how many seconds the run that has waited
@@ -3416,6 +3949,541 @@ begin
         limit 1
       )
   $q$) using absurd.current_time(), p_queue;
+end;
+$$;
+`
+  },
+  {
+    name: "51-kernel-limits-claim.sql",
+    group: "kernel",
+    sql: `-- Keeping to limits when runs are claimed.
+
+-- Looks after what was left to claims: figures that have changed, keys that somebody else had, and now and then runs that other
+-- software has ended. Returns whether there was anything.
+create or replace function absurd_effect.settle_limits(p_queue text, p_now timestamptz) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_name text;
+  v_names text[];
+  v_keys text[];
+  v_refresh boolean;
+  v_any boolean := false;
+begin
+  for v_name in
+    select l.name from absurd_effect.limits l
+    where l.queue_name = p_queue and l.swept_at <= p_now - interval '1 minute'
+    for update skip locked
+  loop
+    v_any := true;
+    update absurd_effect.limits l set swept_at = p_now where l.queue_name = p_queue and l.name = v_name;
+    perform absurd_effect.sweep_limit(p_queue, p_now, v_name);
+  end loop;
+  for v_name in
+    select l.name from absurd_effect.limits l where l.queue_name = p_queue and l.stale for update skip locked
+  loop
+    v_any := true;
+    update absurd_effect.limits l set stale = false where l.queue_name = p_queue and l.name = v_name;
+    perform absurd_effect.refresh_limit(p_queue, p_now, v_name);
+  end loop;
+  if not exists (select from absurd_effect.limit_marks m where m.queue_name = p_queue) then
+    return v_any;
+  end if;
+  for v_refresh, v_names, v_keys in
+    with gone as (
+      delete from absurd_effect.limit_marks m
+      where m.queue_name = p_queue and m.ctid = any (array(
+        select o.ctid from absurd_effect.limit_marks o where o.queue_name = p_queue limit 1000 for update skip locked
+      ))
+      returning m.name, m.key, m.refresh
+    )
+    select refresh, array_agg(name), array_agg(key)
+    from (select name, key, bool_or(refresh) as refresh from gone group by name, key) marked
+    group by refresh
+  loop
+    v_any := true;
+    perform absurd_effect.admit_limited(p_queue, p_now, v_names, v_keys, v_refresh);
+  end loop;
+  return v_any;
+end;
+$$;
+
+-- Forgets runs of a limit that ended without the kernel, and keys that nothing is known of any more.
+create or replace function absurd_effect.sweep_limit(p_queue text, p_now timestamptz, p_name text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  v_names text[];
+  v_keys text[];
+begin
+  execute absurd_effect.bind(p_queue, $q$
+    with lost as materialized (
+      select x.run_id
+      from absurd_effect.limited_runs x
+        left join absurd.%2$I r on r.run_id = x.run_id
+      where x.queue_name = $1 and x.name = $2 and x.state <> 'waiting'
+        and case x.state
+          when 'running' then r.state is distinct from 'running'
+          else coalesce(r.state not in ('pending', 'sleeping', 'running'), true)
+        end
+      for update of x skip locked
+    ),
+    gone as (
+      delete from absurd_effect.limited_runs x using lost
+      where x.queue_name = $1 and x.run_id = lost.run_id
+      returning x.name, x.key
+    )
+    select array_agg(name), array_agg(key) from (select distinct name, key from gone) k
+  $q$) into v_names, v_keys using p_queue, p_name;
+  if v_names is not null then
+    perform absurd_effect.admit_limited(p_queue, p_now, v_names, v_keys);
+  end if;
+  delete from absurd_effect.limit_keys k
+  where k.queue_name = p_queue and k.name = p_name and k.key = any (array(
+    select o.key from absurd_effect.limit_keys o
+    where o.queue_name = p_queue and o.name = p_name and o.arrival <= p_now
+      and not exists (
+        select from absurd_effect.limited_runs x
+        where x.queue_name = p_queue and x.name = p_name and x.key = o.key and x.state = 'waiting'
+      )
+      and not exists (
+        select from absurd_effect.limited_runs x
+        where x.queue_name = p_queue and x.name = p_name and x.key = o.key and x.state <> 'waiting'
+      )
+    limit 1000
+    for update skip locked
+  ));
+end;
+$$;
+
+-- Locks up to \`p_limit\` due runs that may be started, oldest first, and counts those with a limit as running; they are to be
+-- started in the same transaction. Runs that are due and may not start by their limits are parked, so that they are in
+-- nobody's way.
+create or replace function absurd_effect.pick_limited(p_queue text, p_now timestamptz, p_limit integer, p_except text[])
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+declare
+  v_picked uuid[] := '{}';
+  v_left uuid[] := '{}';
+  v_free uuid[];
+  v_runs uuid[];
+  v_names text[];
+  v_keys text[];
+  v_dues timestamptz[];
+  v_verdict record;
+begin
+  for i in 1 .. 100 loop
+    execute absurd_effect.bind(p_queue, $q$
+      with due as materialized (
+        select r.run_id, r.available_at, case when t.headers ? '$limit' then absurd_effect.limit_of(t.headers) end as limited
+        from absurd.%2$I r
+        join absurd.%1$I t on t.task_id = r.task_id
+        where r.state in ('pending', 'sleeping')
+          and r.available_at <= $1
+          and t.state in ('pending', 'sleeping', 'running')
+          and ($3 is null or t.task_name <> all ($3))
+          and (
+            t.cancellation is null
+            or (absurd_effect.cancel_deadline(t.cancellation, t.enqueue_at, t.first_started_at) <= $1) is not true
+          )
+          and r.run_id <> all ($4)
+        order by r.available_at, r.run_id
+        limit $2
+        for update of r, t skip locked
+      )
+      select coalesce(array_agg(run_id) filter (where limited is null), '{}'),
+        array_agg(run_id) filter (where limited is not null),
+        array_agg(limited ->> 'name') filter (where limited is not null),
+        array_agg(limited ->> 'key') filter (where limited is not null),
+        array_agg(available_at) filter (where limited is not null)
+      from due
+    $q$) into v_free, v_runs, v_names, v_keys, v_dues
+      using p_now, p_limit - cardinality(v_picked), p_except, v_picked || v_left;
+    v_picked := v_picked || v_free;
+    exit when v_runs is null;
+    select * into v_verdict from absurd_effect.judge_limited(p_queue, p_now, v_runs, v_names, v_keys, v_dues);
+    v_picked := v_picked || v_verdict.started;
+    v_left := v_left || v_verdict.passed;
+    perform absurd_effect.put_off(p_queue, v_verdict.parked, array_fill(
+      absurd_effect.parked_until(), array[cardinality(v_verdict.parked)]
+    ));
+    perform absurd_effect.put_off(p_queue, v_verdict.deferred, v_verdict.deferred_to);
+    if cardinality(v_verdict.parked) > 0 then
+      perform absurd_effect.park_behind(p_queue, p_now, p_except, v_verdict.full_names, v_verdict.full_keys);
+    end if;
+    if cardinality(v_verdict.again_names) > 0 then
+      perform absurd_effect.admit_limited(p_queue, p_now, v_verdict.again_names, v_verdict.again_keys);
+    end if;
+    exit when cardinality(v_picked) >= p_limit;
+  end loop;
+  return v_picked;
+end;
+$$;
+
+-- Says of due runs, which the caller has locked, whether they may start by their limits, and enters what becomes of them.
+--
+-- \`started\` count as running. \`parked\` wait for others of their key, which is in \`full\` when there was no room in it. \`deferred\` may
+-- start at some time. \`passed\` stay as they are, because somebody else has their key. Of the keys in \`again\` waiting runs may go.
+create or replace function absurd_effect.judge_limited(
+  p_queue text,
+  p_now timestamptz,
+  p_runs uuid[],
+  p_names text[],
+  p_keys text[],
+  p_dues timestamptz[],
+  out started uuid[],
+  out parked uuid[],
+  out deferred uuid[],
+  out deferred_to timestamptz[],
+  out passed uuid[],
+  out full_names text[],
+  out full_keys text[],
+  out again_names text[],
+  out again_keys text[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+declare
+  v_held_names text[];
+  v_held_keys text[];
+  v_run record;
+  v_name text;
+  v_key text;
+  v_running bigint;
+  v_ahead bigint;
+  v_waiting boolean;
+  v_arrival timestamptz;
+  v_marked boolean := false;
+  v_counted boolean := false;
+  v_again boolean := false;
+  v_unlimited uuid[] := '{}';
+  v_admitted uuid[] := '{}';
+begin
+  started := '{}';
+  parked := '{}';
+  deferred := '{}';
+  deferred_to := '{}';
+  passed := '{}';
+  full_names := '{}';
+  full_keys := '{}';
+  again_names := '{}';
+  again_keys := '{}';
+  -- Other software may have put them to sleep, or woken them; they must not stand in their own way.
+  delete from absurd_effect.limited_runs x
+  where x.queue_name = p_queue and x.run_id = any (p_runs) and x.state <> 'admitted';
+  -- A run that is admitted may start without its key, unless there is a rate.
+  select array_agg(w.name), array_agg(w.key) into v_held_names, v_held_keys
+  from unnest(p_runs, p_names, p_keys) w (run_id, name, key)
+    join absurd_effect.limits l on l.queue_name = p_queue and l.name = w.name
+    left join absurd_effect.limited_runs x on x.queue_name = p_queue and x.run_id = w.run_id
+  where x.state is distinct from 'admitted' or jsonb_typeof(coalesce(l.override, l.figures) -> 'rate') = 'object';
+  if v_held_names is not null then
+    select array_agg(h.name), array_agg(h.key) into v_held_names, v_held_keys
+    from absurd_effect.hold_limit_keys(p_queue, v_held_names, v_held_keys) h;
+  end if;
+  for v_run in
+    with held as materialized (
+      select k.name, k.key, greatest(k.arrival, p_now) as arrival,
+        (
+          select count(*) from absurd_effect.limited_runs x
+          where x.queue_name = p_queue and x.name = k.name and x.key = k.key and x.state <> 'waiting'
+        ) as running,
+        (
+          select count(*) from absurd_effect.limited_runs x
+          where x.queue_name = p_queue and x.name = k.name and x.key = k.key and x.state <> 'waiting'
+            and x.state = 'admitted'
+        ) as ahead,
+        exists (
+          select from absurd_effect.limited_runs x
+          where x.queue_name = p_queue and x.name = k.name and x.key = k.key and x.state = 'waiting'
+        ) as waiting
+      from unnest(v_held_names, v_held_keys) h (name, key)
+        join absurd_effect.limit_keys k on k.queue_name = p_queue and k.name = h.name and k.key = h.key
+    )
+    select w.run_id, w.name, w.key, x.state is not distinct from 'admitted' as is_admitted, l.name is not null as is_limited,
+      (f.figures ->> 'concurrency')::integer as concurrency,
+      absurd_effect.limit_spacing(f.figures) as spacing, absurd_effect.limit_tolerance(f.figures) as tolerance,
+      held.name is not null as is_held, held.arrival, held.running, held.ahead, held.waiting
+    from unnest(p_runs, p_names, p_keys, p_dues) w (run_id, name, key, due)
+      left join absurd_effect.limits l on l.queue_name = p_queue and l.name = w.name
+      cross join lateral (select coalesce(l.override, l.figures) as figures) f
+      left join absurd_effect.limited_runs x on x.queue_name = p_queue and x.run_id = w.run_id
+      left join held on held.name = w.name and held.key = w.key
+    order by w.name, w.key, w.due, w.run_id
+  loop
+    if v_name is distinct from v_run.name or v_key is distinct from v_run.key then
+      if v_counted then
+        update absurd_effect.limit_keys k set arrival = v_arrival
+        where k.queue_name = p_queue and k.name = v_name and k.key = v_key;
+      end if;
+      if v_again then
+        again_names := again_names || v_name;
+        again_keys := again_keys || v_key;
+      end if;
+      v_running := v_run.running;
+      v_ahead := v_run.ahead;
+      v_waiting := v_run.waiting;
+      v_arrival := v_run.arrival;
+      v_marked := false;
+      v_counted := false;
+      v_again := false;
+      v_name := v_run.name;
+      v_key := v_run.key;
+    end if;
+    if not v_run.is_limited then
+      v_unlimited := v_unlimited || v_run.run_id;
+    elsif v_run.is_admitted and v_run.spacing is null then
+      started := started || v_run.run_id;
+    elsif not v_run.is_held then
+      if v_run.is_admitted then
+        passed := passed || v_run.run_id;
+      else
+        parked := parked || v_run.run_id;
+        if not v_marked then
+          v_marked := true;
+          insert into absurd_effect.limit_marks (queue_name, name, key, refresh)
+          values (p_queue, v_run.name, v_run.key, false);
+          full_names := full_names || v_run.name;
+          full_keys := full_keys || v_run.key;
+        end if;
+      end if;
+    elsif not v_run.is_admitted and (
+      v_waiting
+      or coalesce(v_running >= v_run.concurrency, false)
+      or v_run.spacing is not null and v_ahead > 0
+    ) then
+      -- Never ahead of those that have waited.
+      parked := parked || v_run.run_id;
+      v_again := v_again or v_run.spacing is not null or coalesce(v_running < v_run.concurrency, true);
+      if not v_marked then
+        v_marked := true;
+        full_names := full_names || v_run.name;
+        full_keys := full_keys || v_run.key;
+      end if;
+      v_waiting := true;
+    else
+      if not v_run.is_admitted then
+        v_running := v_running + 1;
+        v_ahead := v_ahead + 1;
+      end if;
+      if v_run.spacing is null or v_arrival - v_run.tolerance <= p_now then
+        started := started || v_run.run_id;
+        v_ahead := v_ahead - 1;
+        if v_run.spacing is not null then
+          v_arrival := v_arrival + v_run.spacing;
+          v_counted := true;
+          v_again := v_again or v_waiting;
+        end if;
+      else
+        deferred := deferred || v_run.run_id;
+        deferred_to := deferred_to || (v_arrival - v_run.tolerance);
+        v_admitted := v_admitted || v_run.run_id;
+      end if;
+    end if;
+  end loop;
+  if v_counted then
+    update absurd_effect.limit_keys k set arrival = v_arrival
+    where k.queue_name = p_queue and k.name = v_name and k.key = v_key;
+  end if;
+  if v_again then
+    again_names := again_names || v_name;
+    again_keys := again_keys || v_key;
+  end if;
+  insert into absurd_effect.limited_runs as x (queue_name, run_id, name, key, state, due)
+  select p_queue, w.run_id, w.name, w.key, case
+      when w.run_id = any (started) then 'running'
+      when w.run_id = any (v_admitted) then 'admitted'
+      else 'waiting'
+    end, w.due
+  from unnest(p_runs, p_names, p_keys, p_dues) w (run_id, name, key, due)
+  where w.run_id = any (started || v_admitted || parked)
+  on conflict (queue_name, run_id) do update
+    set name = excluded.name, key = excluded.key, state = excluded.state,
+      due = case when x.state = 'admitted' then x.due else excluded.due end;
+  started := started || v_unlimited;
+end;
+$$;
+
+-- Puts due runs, which the caller has locked with their tasks, to sleep until \`p_until\`. What they waited for is over.
+create or replace function absurd_effect.put_off(p_queue text, p_runs uuid[], p_until timestamptz[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+begin
+  if cardinality(p_runs) = 0 then
+    return;
+  end if;
+  execute absurd_effect.bind(p_queue, $q$
+    with run as (
+      update absurd.%2$I r set state = 'sleeping', available_at = w.until
+      from unnest($1, $2) w (run_id, until)
+      where r.run_id = w.run_id
+      returning r.task_id
+    ),
+    gone as (
+      delete from absurd.%5$I w where w.run_id = any ($1)
+    )
+    update absurd.%1$I t set state = 'sleeping' from run where t.task_id = run.task_id
+  $q$) using p_runs, p_until;
+end;
+$$;
+
+-- Parks the other runs of keys without room that are among the next thousand due ones, at one go: a tenant with many of them must
+-- not keep the others waiting.
+create or replace function absurd_effect.park_behind(
+  p_queue text,
+  p_now timestamptz,
+  p_except text[],
+  p_names text[],
+  p_keys text[]
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_mergejoin = off
+set enable_hashjoin = off
+set jit = off
+as $$
+declare
+  v_runs uuid[];
+  v_names text[];
+  v_keys text[];
+  v_dues timestamptz[];
+begin
+  execute absurd_effect.bind(p_queue, $q$
+    with due as materialized (
+      select r.run_id
+      from absurd.%2$I r
+      where r.state in ('pending', 'sleeping') and r.available_at <= $1
+      order by r.available_at, r.run_id
+      limit 1000
+    ),
+    got as materialized (
+      select r.run_id, r.available_at, t.headers -> '$limit' ->> 'name' as name, t.headers -> '$limit' ->> 'key' as key
+      from due
+        join absurd.%2$I r on r.run_id = due.run_id
+        join absurd.%1$I t on t.task_id = r.task_id
+      where r.state in ('pending', 'sleeping')
+        and r.available_at <= $1
+        and t.state in ('pending', 'sleeping', 'running')
+        and ($2 is null or t.task_name <> all ($2))
+        and t.headers ? '$limit'
+        and absurd_effect.limit_of(t.headers) is not null
+        and (t.headers -> '$limit' ->> 'name', t.headers -> '$limit' ->> 'key') in (
+          select f.name, f.key from unnest($3, $4) f (name, key)
+        )
+      for update of r, t skip locked
+    )
+    select array_agg(run_id), array_agg(name), array_agg(key), array_agg(available_at)
+    from got
+    where not exists (
+      select from absurd_effect.limited_runs x where x.queue_name = $5 and x.run_id = got.run_id and x.state <> 'waiting'
+    )
+  $q$) into v_runs, v_names, v_keys, v_dues using p_now, p_except, p_names, p_keys, p_queue;
+  if v_runs is null then
+    return;
+  end if;
+  insert into absurd_effect.limited_runs as x (queue_name, run_id, name, key, state, due)
+  select p_queue, w.run_id, w.name, w.key, 'waiting', w.due
+  from unnest(v_runs, v_names, v_keys, v_dues) w (run_id, name, key, due)
+  on conflict (queue_name, run_id) do update
+    set name = excluded.name, key = excluded.key, due = excluded.due;
+  perform absurd_effect.put_off(p_queue, v_runs, array_fill(absurd_effect.parked_until(), array[cardinality(v_runs)]));
+end;
+$$;
+
+-- The limits of a queue, by name: {"name", "figures", "override", "admitted", "waiting"}.
+create or replace function absurd_effect.list_limits(p_queue text) returns setof jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  -- An unknown queue raises.
+  execute absurd_effect.bind(p_queue, 'select from absurd.%2$I limit 0');
+  return query
+    select jsonb_build_object('name', l.name, 'figures', l.figures, 'override', l.override,
+      'admitted', (
+        select count(*) from absurd_effect.limited_runs x
+        where x.queue_name = p_queue and x.name = l.name and x.state <> 'waiting'
+      ),
+      'waiting', (
+        select count(*) from absurd_effect.limited_runs x
+        where x.queue_name = p_queue and x.name = l.name and x.state = 'waiting'
+      )
+    )
+    from absurd_effect.limits l
+    where l.queue_name = p_queue
+    order by l.name;
+end;
+$$;
+
+-- The keys of a limit that have runs, at most \`p_limit\`, those with most waiting runs first: {"key", "admitted", "waiting"}.
+create or replace function absurd_effect.list_limit_keys(p_queue text, p_name text, p_limit integer) returns setof jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  execute absurd_effect.bind(p_queue, 'select from absurd.%2$I limit 0');
+  return query
+    select jsonb_build_object('key', c.key, 'admitted', sum(c.admitted), 'waiting', sum(c.waiting))
+    from (
+      select x.key, 0 as admitted, count(*) as waiting from absurd_effect.limited_runs x
+      where x.queue_name = p_queue and x.name = p_name and x.state = 'waiting'
+      group by x.key
+      union all
+      select x.key, count(*), 0 from absurd_effect.limited_runs x
+      where x.queue_name = p_queue and x.name = p_name and x.state <> 'waiting'
+      group by x.key
+    ) c
+    group by c.key
+    order by sum(c.waiting) desc, c.key
+    limit p_limit;
+end;
+$$;
+
+-- Makes other figures hold for a limit, or with null those of its tasks again. Returns whether there is such a limit.
+create or replace function absurd_effect.override_limit(p_queue text, p_name text, p_figures jsonb) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute absurd_effect.bind(p_queue, 'select from absurd.%2$I limit 0');
+  update absurd_effect.limits l set override = p_figures, stale = false
+  where l.queue_name = p_queue and l.name = p_name;
+  if not found then
+    return false;
+  end if;
+  perform absurd_effect.refresh_limit(p_queue, absurd.current_time(), p_name);
+  return true;
 end;
 $$;
 `
@@ -3876,7 +4944,12 @@ begin
   if v_task is null then
     return;
   end if;
-  if not p_keep_due then
+  if p_keep_due then
+    -- A parked run does not tell.
+    v_due := coalesce((
+      select x.due from absurd_effect.limited_runs x where x.queue_name = p_queue and x.run_id = v_run
+    ), v_due);
+  else
     v_due := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
       v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
     )) else v_now end;
@@ -3896,6 +4969,10 @@ begin
     update absurd.%2$I set available_at = $2, state = case when $2 > $3 then 'sleeping' else 'pending' end
     where run_id = $1
   $q$) using v_run, v_due, v_now;
+  if jsonb_typeof(p_task -> 'headers') = 'object' and p_task -> 'headers' ? '$limit' then
+    perform absurd_effect.declare_limits(p_queue, jsonb_build_array(p_task), array[1]::bigint[]);
+  end if;
+  perform absurd_effect.leave_limits(p_queue, v_now, array[v_run]);
   if v_due <= v_now then
     perform absurd_effect.hint_work(p_queue);
   end if;

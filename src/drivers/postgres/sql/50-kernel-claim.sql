@@ -88,7 +88,7 @@ $$;
 
 -- Applies due cancellation policies, fails runs whose lease has ended, then leases up to `p_limit` due runs, oldest
 -- first, in that order. `p_lease` is in seconds, null for a lease without end. Runs of the tasks named in `p_except` are left
--- alone, and nothing is leased from a queue that is paused.
+-- alone, and nothing is leased from a queue that is paused. Runs that may not start by their limits are parked: see limits.
 --
 -- `resumed` says that the task had been started before, so that there may be checkpoints; `due_at` is since when the run
 -- was due. Read the checkpoints by checkpoints_of() after this, for the claim's own snapshot may be older than its locks.
@@ -128,6 +128,8 @@ declare
   v_expired boolean;
   v_due boolean;
   v_paused boolean;
+  v_limited boolean;
+  v_picked uuid[];
 begin
   -- Most polls of an idle queue find nothing. To know that costs a fifth of planning the statements below.
   execute absurd_effect.bind(p_queue, $q$
@@ -146,18 +148,28 @@ begin
       exists (
         select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
         where q.queue_name = $2 and p.queue_created_at = q.created_at
-      )
-  $q$) into v_overdue, v_expired, v_due, v_paused using v_now, p_queue;
+      ),
+      exists (select from absurd_effect.limits l where l.queue_name = $2)
+  $q$) into v_overdue, v_expired, v_due, v_paused, v_limited using v_now, p_queue;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
   if v_expired then
     perform absurd_effect.fail_expired(p_queue, v_now, p_limit);
-  elsif not v_due then
+  elsif not v_due and not v_limited then
     return;
   end if;
   if v_paused then
     return;
+  end if;
+  if v_limited then
+    if not absurd_effect.settle_limits(p_queue, v_now) and not v_due and not v_expired and not v_overdue then
+      return;
+    end if;
+    v_picked := absurd_effect.pick_limited(p_queue, v_now, p_limit, p_except);
+    if cardinality(v_picked) = 0 then
+      return;
+    end if;
   end if;
   return query execute absurd_effect.bind(p_queue, $q$
     with due as materialized (
@@ -168,6 +180,7 @@ begin
         and r.available_at <= $1
         and t.state in ('pending', 'sleeping', 'running')
         and ($5 is null or t.task_name <> all ($5))
+        and ($6 is null or r.run_id = any ($6))
         -- cancel_overdue() may have left some for another time; those must not be started either.
         and (
           t.cancellation is null
@@ -199,7 +212,7 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except;
+  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked;
 end;
 $$;
 

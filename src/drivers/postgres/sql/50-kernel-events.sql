@@ -219,6 +219,7 @@ begin
       update absurd.%1$I set state = 'sleeping' where task_id = $1
     $q$) using v_task, p_run, v_now, v_registered, v_wake,
       case when jsonb_array_length(p_waits) = 1 then p_waits -> 0 ->> 'event' end;
+    perform absurd_effect.leave_limits(p_queue, v_now, array[p_run]);
     if v_awaited is not null then
       perform absurd_effect.await_tasks(p_queue, v_task, p_run, p_waits, v_now);
     end if;

@@ -22,7 +22,9 @@ set enable_mergejoin = off
 set jit = off
 as $$
 declare
+  v_now constant timestamptz := absurd.current_time();
   v_tasks uuid[];
+  v_runs uuid[];
   v_ords bigint[];
   v_outcomes text[];
 begin
@@ -60,12 +62,14 @@ begin
       delete from absurd.%5$I w using run where w.run_id = run.run_id
     )
     select array_agg(run.task_id) filter (where run.ord is not null),
+      array_agg(run.run_id) filter (where run.ord is not null),
       array_agg(item.ord) filter (where run.ord is null),
       array_agg(absurd_effect.refusal(held.state, held.task_state)) filter (where run.ord is null)
     from item
     left join held on held.ord = item.ord
     left join run on run.ord = item.ord
-  $q$) into v_tasks, v_ords, v_outcomes using p_items, absurd.current_time();
+  $q$) into v_tasks, v_runs, v_ords, v_outcomes using p_items, v_now;
+  perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, v_tasks);
   if v_ords is not null then
     return query select * from unnest(v_ords, v_outcomes);
@@ -86,10 +90,12 @@ set jit = off
 as $$
 declare
   v_task uuid;
+  v_run uuid;
+  v_runs uuid[] := '{}';
   v_ended uuid[] := '{}';
   v_due boolean := false;
 begin
-  for ord, outcome, state, v_task in execute absurd_effect.bind(p_queue, $q$
+  for ord, outcome, state, v_task, v_run in execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e -> 'reason' as reason,
         i.e ->> 'retry' as retry, i.e as options
@@ -160,17 +166,21 @@ begin
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
-      next.new_state, next.task_id
+      next.new_state, next.task_id, next.run_id
     from item
     left join held on held.ord = item.ord
     left join next on next.ord = item.ord
   $q$) using p_items, p_now loop
+    if v_run is not null then
+      v_runs := v_runs || v_run;
+    end if;
     if state in ('failed', 'cancelled') then
       v_ended := v_ended || v_task;
     end if;
     v_due := v_due or coalesce(state = 'pending', false);
     return next;
   end loop;
+  perform absurd_effect.leave_limits(p_queue, p_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, v_ended);
   if v_due then
     perform absurd_effect.hint_work(p_queue);
@@ -244,8 +254,13 @@ set enable_seqscan = off
 set enable_mergejoin = off
 set jit = off
 as $$
+declare
+  v_now constant timestamptz := absurd.current_time();
+  v_runs uuid[];
+  v_ords bigint[];
+  v_outcomes text[];
 begin
-  return query execute absurd_effect.bind(p_queue, $q$
+  execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token,
         case
@@ -272,19 +287,24 @@ begin
         event_payload = null
       from chosen
       where r.run_id = chosen.run_id
-      returning chosen.ord, chosen.task_id
+      returning chosen.ord, chosen.run_id, chosen.task_id
     ),
     task as (
       update absurd.%1$I t set state = 'sleeping' from run where t.task_id = run.task_id
     )
-    select item.ord, absurd_effect.refusal(held.state, held.task_state)
+    select array_agg(run.run_id) filter (where run.ord is not null),
+      array_agg(item.ord) filter (where run.ord is null),
+      array_agg(absurd_effect.refusal(held.state, held.task_state)) filter (where run.ord is null)
     from item
     left join held on held.ord = item.ord
     left join run on run.ord = item.ord
-    where run.ord is null
-  $q$) using p_items, absurd.current_time();
+  $q$) into v_runs, v_ords, v_outcomes using p_items, v_now;
+  perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
   if jsonb_path_exists(p_items, '$[*] ? (@.delay <= 0 || exists (@.at))') then
     perform absurd_effect.hint_work(p_queue);
+  end if;
+  if v_ords is not null then
+    return query select * from unnest(v_ords, v_outcomes);
   end if;
 end;
 $$;

@@ -79,6 +79,7 @@ declare
   v_found jsonb;
   v_conflict jsonb;
   v_answer jsonb := '[]';
+  v_limited constant boolean := jsonb_path_exists(p_tasks, '$[*].headers."$limit"');
 begin
   select case q.storage_mode when 'partitioned' then 'key' else 'task' end into v_arbiter
   from absurd.queues q where q.queue_name = p_queue;
@@ -87,6 +88,11 @@ begin
       'ord', n.ord, 'task', n.task_id, 'run', n.run_id, 'attempt', 1, 'created', true
     )), '[]') into v_found
     from absurd_effect.insert_tasks(p_queue, p_tasks, v_places, v_now, coalesce(v_arbiter, 'task')) n;
+    if v_limited then
+      perform absurd_effect.declare_limits(
+        p_queue, p_tasks, array(select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
+      );
+    end if;
     v_answer := v_answer || v_found;
     v_places := array(
       select place from unnest(v_places) place
@@ -154,6 +160,11 @@ begin
   if not jsonb_path_exists(p_tasks, '$[*].idempotency_key ? (@ != null)') then
     return query select n.ord, n.task_id, n.run_id, 1, true, null::jsonb
       from absurd_effect.insert_tasks(p_queue, p_tasks, null, absurd.current_time(), 'none') n;
+    if jsonb_path_exists(p_tasks, '$[*].headers."$limit"') then
+      perform absurd_effect.declare_limits(
+        p_queue, p_tasks, array(select generate_series(1, jsonb_array_length(p_tasks)))
+      );
+    end if;
     return;
   end if;
   if p_strict then

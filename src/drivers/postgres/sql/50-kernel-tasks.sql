@@ -8,18 +8,25 @@ set enable_seqscan = off
 set enable_mergejoin = off
 set jit = off
 as $$
+declare
+  v_runs uuid[];
 begin
   execute absurd_effect.bind(p_queue, $q$
     with run as (
       update absurd.%2$I
       set state = 'cancelled', claimed_by = null, claim_expires_at = null
       where task_id = any ($1) and state in ('pending', 'running', 'sleeping')
+      returning run_id
     ),
     gone as (
       delete from absurd.%5$I where task_id = any ($1)
+    ),
+    task as (
+      update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
     )
-    update absurd.%1$I set state = 'cancelled', cancelled_at = $2 where task_id = any ($1)
-  $q$) using p_tasks, p_now;
+    select array_agg(run_id) from run
+  $q$) into v_runs using p_tasks, p_now;
+  perform absurd_effect.leave_limits(p_queue, p_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, p_tasks, true);
 end;
 $$;

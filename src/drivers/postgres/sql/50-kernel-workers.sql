@@ -96,7 +96,11 @@ $$;
 create or replace function absurd_effect.forget_queue(p_queue text) returns void
 language sql
 as $$
-  delete from absurd_effect.paused_queues where queue_name = p_queue
+  delete from absurd_effect.paused_queues where queue_name = p_queue;
+  delete from absurd_effect.limits where queue_name = p_queue;
+  delete from absurd_effect.limit_keys where queue_name = p_queue;
+  delete from absurd_effect.limited_runs where queue_name = p_queue;
+  delete from absurd_effect.limit_marks where queue_name = p_queue
 $$;
 
 -- How much there is to do in a queue. Each count stops at 100,000. `oldest` is for how many seconds the run that has waited

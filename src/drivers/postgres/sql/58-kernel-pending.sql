@@ -36,7 +36,12 @@ begin
   if v_task is null then
     return;
   end if;
-  if not p_keep_due then
+  if p_keep_due then
+    -- A parked run does not tell.
+    v_due := coalesce((
+      select x.due from absurd_effect.limited_runs x where x.queue_name = p_queue and x.run_id = v_run
+    ), v_due);
+  else
     v_due := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
       v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
     )) else v_now end;
@@ -56,6 +61,10 @@ begin
     update absurd.%2$I set available_at = $2, state = case when $2 > $3 then 'sleeping' else 'pending' end
     where run_id = $1
   $q$) using v_run, v_due, v_now;
+  if jsonb_typeof(p_task -> 'headers') = 'object' and p_task -> 'headers' ? '$limit' then
+    perform absurd_effect.declare_limits(p_queue, jsonb_build_array(p_task), array[1]::bigint[]);
+  end if;
+  perform absurd_effect.leave_limits(p_queue, v_now, array[v_run]);
   if v_due <= v_now then
     perform absurd_effect.hint_work(p_queue);
   end if;

@@ -117,7 +117,7 @@ export const plansOf = Effect.fnUntraced(function*(text: string, values: Readonl
   const nodes = notices.flatMap((notice) => {
     const start = notice.indexOf("{")
     return start < 0 ? [] : flatten(JSON.parse(notice.slice(start)).Plan as Node)
-  }).filter((node) => /^[trcewi]_big/.test(node["Relation Name"] ?? "") || node["Index Name"] !== undefined)
+  }).filter((node) => /^([trcewi]_big|limit)/.test(node["Relation Name"] ?? "") || node["Index Name"] !== undefined)
   return { rows, nodes }
 })
 
