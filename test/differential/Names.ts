@@ -11,6 +11,8 @@ export class Names {
   private readonly ids = new Map<string, string>()
   /** When checkpoints were written. */
   private readonly written = new Map<string, number>()
+  /** Most rows are the same after the next operation. A name never changes, so neither does what has none but known ids. */
+  private readonly canonicals = new Map<string, string>()
   private tasks = 0
 
   /** Names what is new in a dump, tasks in the order in which the answer of the operation tells of them. */
@@ -36,15 +38,20 @@ export class Names {
 
   /** Everything as text, with names for ids, keys in order, and rows that have no order in that of their names. */
   canonical(value: unknown): string {
+    const plain = JSON.stringify(value ?? null)
+    const before = this.canonicals.get(plain)
+    if (before !== undefined) return before
     const strangers = new Map<string, string>()
-    const text = JSON.stringify(value ?? null).replaceAll(uuid, (id) => {
+    const text = plain.replaceAll(uuid, (id) => {
       const known = this.names.get(id) ?? strangers.get(id)
       if (known !== undefined) return known
       const name = `unnamed${strangers.size + 1}`
       strangers.set(id, name)
       return name
     })
-    return JSON.stringify(sorted(JSON.parse(text)))
+    const canonical = JSON.stringify(sorted(JSON.parse(text)))
+    if (strangers.size === 0) this.canonicals.set(plain, canonical)
+    return canonical
   }
 
   /** Each row of a dump as text, in an order that is the same for all stores. */

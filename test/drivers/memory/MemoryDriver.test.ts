@@ -212,7 +212,11 @@ const act = (driver: Driver["Service"], runs: Array<Claimed>) => (action: typeof
     case "Emit":
       return q.emit(`e${action.event}`, action.event)
     case "Cancel":
-      return on(action.run, ({ taskId }) => driver.cancelTask({ queue, taskId }))
+      // It may have been cleaned up.
+      return on(
+        action.run,
+        ({ taskId }) => Effect.catchTag(driver.cancelTask({ queue, taskId }), "NotFound", () => Effect.void)
+      )
     case "Retry":
       return on(
         action.run,
