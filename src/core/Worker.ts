@@ -93,7 +93,8 @@ export const make = Effect.fnUntraced(function*(
     ...lane,
     pause: shortestPause(settings),
     until: 0,
-    failures: 0
+    failures: 0,
+    told: false
   }))
   const polling = yield* poll({ absurd, settings, crew, claimer, lanes, wake }).pipe(
     Effect.annotateLogs({ worker: absurd.workerId }),
@@ -255,6 +256,8 @@ interface Lane extends Rotation.Lane<QueueName> {
   until: number
   /** How often in a row asking it failed. */
   failures: number
+  /** Whether the log says that it fails. */
+  told: boolean
 }
 
 interface Worker {
@@ -302,7 +305,8 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
       Rotation.takeBack(lane, places)
       return yield* excuse(worker, lane, result.failure)
     }
-    if (lane.failures > 0) yield* Effect.logInfo(`Claiming from "${lane.queue}" works again`)
+    if (lane.told) yield* Effect.logInfo(`Claiming from "${lane.queue}" works again`)
+    lane.told = false
     lane.failures = 0
     Rotation.takeBack(lane, places - result.success)
     if (result.success > 0) lane.pause = shortestPause(settings)
@@ -324,7 +328,9 @@ const excuse = (worker: Worker, lane: Lane, error: DriverError | NotFound) =>
     }
     // Nobody can say when a queue is created or a schema installed, but it may be soon.
     lane.until = now + Math.min(500 * 2 ** Math.min(lane.failures, 4), 5000)
-    if (lane.failures++ === 0) yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
+    lane.failures++
+    if (!lane.told) yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
+    lane.told = true
   })
 
 /** Hints may be missing altogether; polling does not depend on them. */

@@ -1,5 +1,6 @@
 /**
- * The part of the seam that is for workers: keeping leases alive when all else is busy, pausing, and how much there is to do.
+ * The part of the seam that is for workers: keeping leases alive when all else is busy, finding out whether the store is back,
+ * pausing, and how much there is to do.
  *
  * @since 0.1.0
  */
@@ -41,6 +42,12 @@ export interface WorkerStore {
     never,
     Scope.Scope
   >
+  /**
+   * Asks whether the store takes requests again, writes too, after one failed with `after`; when it does not, with whatever
+   * is the matter now. A store that has been replaced is met anew: connections to one that only answers reads are given up,
+   * as far as nobody uses them.
+   */
+  readonly probe: (after: DriverError) => Effect.Effect<void, DriverError>
   /** From a paused queue nothing is claimed, until it is resumed. Returns whether this changed something. */
   readonly setPaused: (request: {
     readonly queue: QueueName

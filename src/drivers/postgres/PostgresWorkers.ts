@@ -7,6 +7,7 @@ import { Duration, Effect } from "effect"
 import type { SqlClient } from "effect/sql"
 import type { Outcome, WorkerStore } from "../../core/Driver.ts"
 import * as Heartbeats from "./Heartbeats.ts"
+import * as Probe from "./Probe.ts"
 import * as Rows from "./Rows.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
@@ -29,6 +30,8 @@ export const make = (
       (refused) => Rows.outcomes<"busy">(items.length, refused)
     )
   }),
+
+  probe: Probe.make(client, sql),
 
   setPaused: ({ paused, queue }) =>
     SqlFailure.run(

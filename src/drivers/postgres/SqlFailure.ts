@@ -11,6 +11,7 @@ import {
   type DriverReason,
   NotFound,
   OutcomeUnknown,
+  ReadOnly,
   Rejected,
   SchemaMismatch,
   Unavailable,
@@ -118,6 +119,7 @@ const reasonOf = (access: Access, error: SqlError.SqlError): typeof DriverReason
     case "42P01":
       return new SchemaMismatch({ problem: messageOf(error), remedy: schemaRemedy })
     case "25006":
+      return new ReadOnly({ cause: causeOf(error) })
     case "53100":
     case "53200":
     case "53300":
