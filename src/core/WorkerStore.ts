@@ -31,7 +31,7 @@ export interface WorkerStore {
   /**
    * The same as `extend` of the driver, for the heart of a worker, in the scope: it goes on when everything else of the
    * store is busy, where the store can arrange that. It never waits for a run that another transaction has locked: what
-   * becomes of that one is `busy`, and nothing has changed.
+   * becomes of that one is `busy`, and nothing has changed. When all of the queue is locked, all are.
    */
   readonly heartbeats: Effect.Effect<
     {

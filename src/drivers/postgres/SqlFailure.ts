@@ -17,6 +17,7 @@ import {
   Unavailable,
   UnsupportedIsolation
 } from "../../core/Errors.ts"
+import * as Locks from "./Locks.ts"
 
 /** The SQLSTATE of a failure, when the server gave one. */
 export const codeOf = (error: SqlError.SqlError): string | undefined => text(error, "code")
@@ -45,7 +46,11 @@ export const run = <A>(
   statement: Effect.Effect<A, SqlError.SqlError>
 ): Effect.Effect<A, DriverError | NotFound> =>
   Effect.mapError(
-    retried(sql, statement),
+    // A transaction has its connection already.
+    Effect.flatMap(
+      inTransaction(sql),
+      (joined) => joined ? statement : Locks.within(sql, queue, retried(statement))
+    ),
     (error) =>
       codeOf(error) === "42P01" && !messageOf(error).includes("absurd.queues")
         ? new NotFound({ kind: "queue", id: queue })
@@ -59,7 +64,10 @@ export const runGlobal = <A>(
   access: Access,
   statement: Effect.Effect<A, SqlError.SqlError>
 ): Effect.Effect<A, DriverError> =>
-  Effect.mapError(retried(sql, statement), (error) => toDriverError(operation, access, error))
+  Effect.mapError(
+    Effect.flatMap(inTransaction(sql), (joined) => joined ? statement : retried(statement)),
+    (error) => toDriverError(operation, access, error)
+  )
 
 /** Whether the calling fiber is in a transaction of this client. */
 export const inTransaction = (sql: SqlClient.SqlClient): Effect.Effect<boolean> =>
@@ -74,19 +82,8 @@ const collided = (error: SqlError.SqlError): boolean => {
 
 const again = Schedule.exponential("5 millis", 3).pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
 
-const retried = <A>(
-  sql: SqlClient.SqlClient,
-  statement: Effect.Effect<A, SqlError.SqlError>
-): Effect.Effect<A, SqlError.SqlError> =>
-  Effect.catchIf(
-    statement,
-    collided,
-    (error) =>
-      Effect.flatMap(
-        inTransaction(sql),
-        (joined) => joined ? Effect.fail(error) : Effect.retry(statement, { schedule: again, while: collided })
-      )
-  )
+const retried = <A>(statement: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
+  Effect.catchIf(statement, collided, () => Effect.retry(statement, { schedule: again, while: collided }))
 
 const text = (error: SqlError.SqlError, key: "code" | "message"): string | undefined => {
   const cause: unknown = error.reason.cause
