@@ -72,12 +72,24 @@ export const make = Effect.fnUntraced(function*(
   options?: Options
 ): Effect.fn.Return<Absurd["Service"], InvalidInput, Driver.Driver | Scope.Scope> {
   const store = Metered.make(yield* Driver.Driver)
-  const driver = Replay.guardWrites(store)
-  const outage = yield* Outage.make(driver)
+  const outage = yield* Outage.make(store)
+  // A program that only spawns and emits hears of it, but what it is connected to has to be given up for the sake of its next
+  // request.
+  const notice = (error: unknown) => {
+    if (Outage.isReadOnly(error)) outage.report(error)
+  }
+  const driver = Replay.guardWrites(store, notice)
   const coalesced = yield* Coalesced.make(store)
   return Absurd.of({
     driver,
-    coalesced: { ...coalesced, spawn: (queue, item) => Replay.atEndOfHistory(coalesced.spawn(queue, item)) },
+    coalesced: {
+      ...coalesced,
+      spawn: (queue, item) =>
+        Effect.tapError(
+          Replay.atEndOfHistory(coalesced.spawn(queue, item)),
+          (error) => Effect.sync(() => notice(error))
+        )
+    },
     handlers: Handlers.make(),
     outage,
     signals: yield* Signals.make(driver, outage),

@@ -141,9 +141,8 @@ export const make = Effect.fnUntraced(function*(
       yield* Effect.forEach(
         [...doubtful].filter(([, claim]) => claim.askAt <= now),
         ([token, claim]) => Effect.uninterruptibleMask((restore) => adopt(token, claim, restore)),
-        {
-          discard: true
-        }
+        // The queue of one may be locked.
+        { discard: true, concurrency: 4 }
       )
       if (doubtful.size === 0) inDoubt.closeUnsafe()
       yield* Effect.sleep(Duration.millis(shortestPause))

@@ -220,6 +220,17 @@ export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable"
 }
 
 /**
+ * The store takes no writes: it is a standby, as after a failover, or somebody has made it read-only. Trying again later may
+ * work, once the client is connected to the primary. Nothing was changed.
+ *
+ * @since 0.1.0
+ * @category infrastructure
+ */
+export class ReadOnly extends Schema.TaggedError<ReadOnly>()("ReadOnly", cause) {
+  readonly isRetryable = true
+}
+
+/**
  * The connection was lost after the request had been sent, so nobody knows whether it was carried out. Read before
  * repeating it.
  *
@@ -297,6 +308,7 @@ export class ClockTampered extends Schema.TaggedError<ClockTampered>()("ClockTam
  */
 export const DriverReason = Schema.Union([
   Unavailable,
+  ReadOnly,
   OutcomeUnknown,
   Rejected,
   Conflict,
@@ -323,6 +335,11 @@ export class DriverError extends Schema.TaggedError<DriverError>()("DriverError"
 
   override get message(): string {
     switch (this.reason._tag) {
+      case "ReadOnly":
+        return `${this.operation}: the store takes no writes (${
+          describe(this.reason.cause)
+        }). Connect to the primary, and ` +
+          "reset default_transaction_read_only for the server, the database and the role"
       case "SchemaMismatch":
         return `${this.operation}: ${this.reason.problem}. ${this.reason.remedy}`
       case "UnsupportedIsolation":

@@ -2,14 +2,14 @@
  * Going on when the store cannot be reached.
  *
  *     up   --(a request fails for a passing reason)-->  down     one fiber asks the store whether it is back
- *     down --(the store answers)------------------->    up       everybody who waited goes on
+ *     down --(the store answers, and takes writes)->    up       everybody who waited goes on
  *
  * While the store is away that one fiber is all that tries, soon after the first failure and then less than twice a second;
  * the log has one line about the beginning and one about the end.
  *
  * @since 0.1.0
  */
-import { Cause, Duration, Effect, Exit, Fiber, FiberSet, Latch, Option, Random, Schedule, type Scope } from "effect"
+import { Duration, Effect, Fiber, FiberSet, Latch, Option, Random, Schedule, type Scope } from "effect"
 import type * as Driver from "./Driver.ts"
 import { DriverError, OutcomeUnknown } from "./Errors.ts"
 
@@ -39,6 +39,15 @@ export interface Outage {
  */
 export const isPassing = (error: unknown): error is DriverError =>
   error instanceof DriverError && (error.isRetryable || error.reason._tag === "OutcomeUnknown")
+
+/**
+ * Whether the store has refused a request because it takes no writes.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isReadOnly = (error: unknown): error is DriverError =>
+  error instanceof DriverError && error.reason._tag === "ReadOnly"
 
 /**
  * From half a second to less than two: at most two attempts per second, and soon there when the store is back. Spread, so
@@ -96,15 +105,34 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Outage, never, Scope.Scope> {
   const fork = yield* FiberSet.makeRuntime<never>()
   const latch = Latch.makeUnsafe(true)
-  const ask = answerWithin(driver.listQueues, "listQueues", Duration.seconds(5))
 
   const recover = (error: DriverError) =>
     Effect.gen(function*() {
+      let last = error
+      /** Whether the store is back. A refusal is an answer, too. */
+      const ask = Effect.suspend(() => answerWithin(driver.probe(last), "probe", Duration.seconds(5))).pipe(
+        Effect.match({
+          onFailure: (failure) => {
+            if (isPassing(failure)) last = failure
+            return !isPassing(failure)
+          },
+          onSuccess: () => true
+        }),
+        Effect.catchCause(() => Effect.succeed(true))
+      )
+      // So that whoever had a connection to a store that takes no writes has let go of it.
+      if (isReadOnly(error)) yield* Effect.sleep("250 millis")
+      // One line for a store that is away, and one more when it comes back without taking writes.
+      let told: string | undefined
+      const attempt = Effect.tap(ask, (back) => {
+        const line = isReadOnly(last) ? lines.readOnly : lines.away
+        if (back || told === line || told === lines.readOnly) return Effect.void
+        told = line
+        return Effect.logWarning(line, last)
+      })
       // Mostly it was one connection or one lock, and the store answers at once.
-      const atOnce = yield* Effect.exit(ask)
-      if (!isAnswer(atOnce)) {
-        yield* Effect.logWarning("The store cannot be reached; trying again until it answers", error)
-        yield* Effect.repeat(Effect.exit(ask), { schedule: backoff, until: isAnswer })
+      if (!(yield* attempt)) {
+        yield* Effect.repeat(attempt, { schedule: backoff, until: (back) => back })
         yield* Effect.logInfo("The store answers again")
       }
       latch.openUnsafe()
@@ -133,6 +161,7 @@ export const make = Effect.fnUntraced(function*(
 
 // --- internal
 
-/** A refusal is an answer, too. */
-const isAnswer = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isSuccess(exit) || !exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && isPassing(reason.error))
+const lines = {
+  away: "The store cannot be reached; trying again until it answers",
+  readOnly: "The store takes no writes; trying again until it does"
+}

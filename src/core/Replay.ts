@@ -63,22 +63,28 @@ export const once = <A, E, R, E2, R2>(
   })
 
 /**
- * The driver for programs: what they write through it ends a history, too. What workers write for their runs is as it was.
+ * The driver for programs: what they write through it ends a history, too, and `onError` is told of its failures. What
+ * workers write for their runs is as it was.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const guardWrites = (driver: Driver.Driver["Service"]): Driver.Driver["Service"] => {
+export const guardWrites = (
+  driver: Driver.Driver["Service"],
+  onError: (error: unknown) => void
+): Driver.Driver["Service"] => {
+  const guarded = <A, E, R>(write: Effect.Effect<A, E, R>) =>
+    Effect.tapError(atEndOfHistory(write), (error) => Effect.sync(() => onError(error)))
   const writes: Partial<Driver.Driver["Service"]> = {
-    createQueue: (request) => atEndOfHistory(driver.createQueue(request)),
-    dropQueue: (queue) => atEndOfHistory(driver.dropQueue(queue)),
-    spawn: (request) => atEndOfHistory(driver.spawn(request)),
-    emit: (request) => atEndOfHistory(driver.emit(request)),
-    cancelTask: (request) => atEndOfHistory(driver.cancelTask(request)),
-    cancelRun: (request) => atEndOfHistory(driver.cancelRun(request)),
-    retryTask: (request) => atEndOfHistory(driver.retryTask(request)),
-    revisePending: (request) => atEndOfHistory(driver.revisePending(request)),
-    withTransaction: (self) => atEndOfHistory(driver.withTransaction(self))
+    createQueue: (request) => guarded(driver.createQueue(request)),
+    dropQueue: (queue) => guarded(driver.dropQueue(queue)),
+    spawn: (request) => guarded(driver.spawn(request)),
+    emit: (request) => guarded(driver.emit(request)),
+    cancelTask: (request) => guarded(driver.cancelTask(request)),
+    cancelRun: (request) => guarded(driver.cancelRun(request)),
+    retryTask: (request) => guarded(driver.retryTask(request)),
+    revisePending: (request) => guarded(driver.revisePending(request)),
+    withTransaction: (self) => guarded(driver.withTransaction(self))
   }
   // No copy: a driver may be one whose members are found when they are asked for.
   return new Proxy(driver, {

@@ -9,8 +9,9 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Fiber, Latch, Random, type Scope, Stream } from "effect"
+import { Duration, Effect, Fiber, FiberSet, Latch, Random, type Scope, Stream } from "effect"
 import { Absurd, resolveQueue } from "./Absurd.ts"
+import * as Batch from "./Batch.ts"
 import * as Claimer from "./Claimer.ts"
 import * as Crew from "./Crew.ts"
 import type * as Engine from "./Engine.ts"
@@ -94,7 +95,9 @@ export const make = Effect.fnUntraced(function*(
     pause: shortestPause(settings),
     until: 0,
     hinted: false,
-    failures: 0
+    asking: false,
+    failures: 0,
+    told: false
   }))
   const polling = yield* poll({ absurd, settings, crew, claimer, lanes, wake }).pipe(
     Effect.annotateLogs({ worker: absurd.workerId }),
@@ -256,8 +259,12 @@ interface Lane extends Rotation.Lane<QueueName> {
   until: number
   /** Whether there was a hint since it was asked last. */
   hinted: boolean
+  /** Whether it has been asked, and has not answered yet. */
+  asking: boolean
   /** How often in a row asking it failed. */
   failures: number
+  /** Whether the log says that it fails. */
+  told: boolean
 }
 
 interface Worker {
@@ -272,8 +279,9 @@ interface Worker {
 const shortestPause = ({ pollInterval }: Settings) => Math.max(10, Duration.toMillis(pollInterval) / 16)
 
 const poll = (worker: Worker): Effect.Effect<never> =>
-  Effect.gen(function*() {
+  Effect.scoped(Effect.gen(function*() {
     const { absurd, crew, lanes, wake } = worker
+    const asks = yield* FiberSet.make<void>()
     while (true) {
       yield* crew.vacancy
       yield* absurd.outage.up
@@ -282,19 +290,39 @@ const poll = (worker: Worker): Effect.Effect<never> =>
       if (crew.free() <= 0) continue
       wake.closeUnsafe()
       const now = yield* Heartbeat.monotonicMillis
-      const ready = lanes.filter((lane) => lane.until <= now)
+      const idle = lanes.filter((lane) => !lane.asking)
+      const ready = idle.filter((lane) => lane.until <= now)
       if (ready.length > 0) {
         const shares = Rotation.share(ready, crew.free())
-        yield* Effect.forEach(shares, ([lane, places]) => ask(worker, lane, places), {
-          concurrency: "unbounded",
-          discard: true
-        })
+        yield* askAll(worker, shares, asks)
         continue
       }
-      const rest = Math.min(...lanes.map((lane) => lane.until)) - now
-      yield* Effect.timeoutOption(wake.await, Duration.millis(rest))
+      const rest = Math.min(...idle.map((lane) => lane.until)) - now
+      yield* Number.isFinite(rest) ? Effect.timeoutOption(wake.await, Duration.millis(rest)) : wake.await
     }
-  })
+  }))
+
+/**
+ * Asks for all that have a share, side by side. One that is not answered soon, because somebody has its queue locked, is not
+ * waited for: the others go on, also with the places that it was given.
+ */
+const askAll = (worker: Worker, shares: ReadonlyMap<Lane, number>, asks: FiberSet.FiberSet<void>) =>
+  worker.lanes.length === 1
+    ? Effect.forEach(shares, ([lane, places]) => ask(worker, lane, places), { discard: true })
+    : Effect.gen(function*() {
+      const fibers = yield* Effect.forEach(shares, ([lane, places]) => {
+        lane.asking = true
+        const asking = Effect.ensuring(
+          ask(worker, lane, places),
+          Effect.sync(() => {
+            lane.asking = false
+            worker.wake.openUnsafe()
+          })
+        )
+        return FiberSet.run(asks, asking)
+      })
+      yield* Effect.timeoutOption(Fiber.awaitAll(fibers), Batch.patience)
+    })
 
 /** Claims for one lane, and decides when it is asked again. */
 const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
@@ -304,9 +332,13 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
     const result = yield* Effect.result(claimer.claim(lane.queue, places, crew.full()))
     if (result._tag === "Failure") {
       Rotation.takeBack(lane, places)
-      return yield* excuse(worker, lane, result.failure)
+      yield* excuse(worker, lane, result.failure)
+      // While nobody could ask it, it saved nothing up.
+      const now = yield* Heartbeat.monotonicMillis
+      return Rotation.rejoin(lane, worker.lanes.filter((other) => other.until <= now))
     }
-    if (lane.failures > 0) yield* Effect.logInfo(`Claiming from "${lane.queue}" works again`)
+    if (lane.told) yield* Effect.logInfo(`Claiming from "${lane.queue}" works again`)
+    lane.told = false
     lane.failures = 0
     Rotation.takeBack(lane, places - result.success)
     if (result.success > 0) lane.pause = shortestPause(settings)
@@ -329,7 +361,9 @@ const excuse = (worker: Worker, lane: Lane, error: DriverError | NotFound) =>
     }
     // Nobody can say when a queue is created or a schema installed, but it may be soon.
     lane.until = now + Math.min(500 * 2 ** Math.min(lane.failures, 4), 5000)
-    if (lane.failures++ === 0) yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
+    lane.failures++
+    if (!lane.told) yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
+    lane.told = true
   })
 
 /** Hints may be missing altogether; polling does not depend on them. */

@@ -1,5 +1,6 @@
 /**
- * The part of the seam that is for workers: keeping leases alive when all else is busy, pausing, and how much there is to do.
+ * The part of the seam that is for workers: keeping leases alive when all else is busy, finding out whether the store is back,
+ * pausing, and how much there is to do.
  *
  * @since 0.1.0
  */
@@ -35,7 +36,7 @@ export interface WorkerStore {
   /**
    * The same as `extend` of the driver, for the heart of a worker, in the scope: it goes on when everything else of the
    * store is busy, where the store can arrange that. It never waits for a run that another transaction has locked: what
-   * becomes of that one is `busy`, and nothing has changed.
+   * becomes of that one is `busy`, and nothing has changed. When all of the queue is locked, all are.
    */
   readonly heartbeats: Effect.Effect<
     {
@@ -46,6 +47,12 @@ export interface WorkerStore {
     never,
     Scope.Scope
   >
+  /**
+   * Asks whether the store takes requests again, writes too, after one failed with `after`; when it does not, with whatever
+   * is the matter now. A store that has been replaced is met anew: connections to one that only answers reads are given up,
+   * as far as nobody uses them.
+   */
+  readonly probe: (after: DriverError) => Effect.Effect<void, DriverError>
   /** From a paused queue nothing is claimed, until it is resumed. Returns whether this changed something. */
   readonly setPaused: (request: {
     readonly queue: QueueName

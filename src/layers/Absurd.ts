@@ -33,6 +33,20 @@ export type {
 } from "../core/WorkflowRuns.ts"
 
 /**
+ * How to make a client on PostgreSQL.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PostgresOptions extends Client.Options {
+  /**
+   * Whether to listen for hints of the database, with one connection of a pool of at least four; true by default. Switch it
+   * off behind a pooler that gives each transaction another session: workers poll, and lose nothing but a fraction of a second.
+   */
+  readonly notifications?: boolean | undefined
+}
+
+/**
  * The client on a PostgreSQL database, through any `SqlClient`: operations use that client, so inside its
  * `withTransaction` they commit or roll back with the rest. The schema must be installed (see `Installation`).
  *
@@ -55,9 +69,11 @@ export const layer: Layer.Layer<
  * @category layers
  */
 export const layerWith = (
-  options: Client.Options
+  options: PostgresOptions
 ): Layer.Layer<Client.Absurd, InvalidInput | DriverError, SqlClient> =>
-  Client.layerDriver(options).pipe(Layer.provide(PostgresDriver.layer))
+  Client.layerDriver(options).pipe(
+    Layer.provide(PostgresDriver.layerWith({ notifications: options.notifications }))
+  )
 
 /**
  * Like {@link layer}, with options read from the configuration.
@@ -66,7 +82,7 @@ export const layerWith = (
  * @category layers
  */
 export const layerConfig = (
-  options: Config.Wrap<Client.Options>
+  options: Config.Wrap<PostgresOptions>
 ): Layer.Layer<Client.Absurd, InvalidInput | DriverError | Config.ConfigError, SqlClient> =>
   Layer.unwrap(Effect.map(Config.unwrap(options), layerWith))
 

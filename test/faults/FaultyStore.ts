@@ -8,9 +8,10 @@ import * as TestTime from "../support/TestTime.ts"
  * - `refused`: the request never reaches the store.
  * - `lost`: it is carried out, and its answer is lost.
  * - `silent`: it never reaches the store, and nobody says so.
+ * - `readOnly`: the store refuses it, and would answer it if it wrote nothing.
  * - `late`: it takes two and a half seconds to reach the store, whatever becomes of who sent it.
  */
-export type Fault = "refused" | "lost" | "silent" | "late"
+export type Fault = "refused" | "readOnly" | "lost" | "silent" | "late"
 
 export interface Faults {
   /** What happens to the next request of an operation. */
@@ -28,6 +29,8 @@ export const first = (operation: string, fault: Fault, count = 1): Faults["decid
 const cause = new Error("connection lost")
 const unavailable = (operation: string) =>
   new Errors.DriverError({ operation, reason: new Errors.Unavailable({ cause }) })
+const readOnly = (operation: string) =>
+  new Errors.DriverError({ operation, reason: new Errors.ReadOnly({ cause: new Error("read-only transaction") }) })
 const unknown = (operation: string) =>
   new Errors.DriverError({ operation, reason: new Errors.OutcomeUnknown({ cause }) })
 
@@ -43,6 +46,8 @@ export const wrap = (driver: Driver.Driver["Service"], faults: Faults): Driver.D
             return send(...args)
           case "refused":
             return Effect.fail(unavailable(name))
+          case "readOnly":
+            return Effect.fail(readOnly(name))
           case "silent":
             return Effect.never
           case "late":
@@ -69,6 +74,7 @@ export const wrap = (driver: Driver.Driver["Service"], faults: Faults): Driver.D
     extend,
     heartbeats: Effect.succeed({ extend }),
     listQueues: through("listQueues", () => driver.listQueues)(),
+    probe: through("probe", driver.probe),
     getRun: through("getRun", driver.getRun),
     results: through("results", driver.results)
   }

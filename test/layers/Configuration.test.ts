@@ -1,6 +1,6 @@
 /** What the client and the worker read from the configuration. */
 import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Effect, Layer, Schema } from "effect"
+import { Config, ConfigProvider, Effect, Layer, Schema, Stream } from "effect"
 import { Absurd, Task, Worker } from "effect-absurd"
 import * as TestPostgres from "../support/Postgres.ts"
 
@@ -54,6 +54,20 @@ describe("Absurd.layerConfig", () => {
     Effect.gen(function*() {
       const values = { QUEUE: "orders", HOST: "host-7", ABSURD_DEFAULT_QUEUE: "emails" }
       assert.deepStrictEqual(yield* clientOf(named, values), ["orders", "host-7"])
+    }))
+
+  it.effect("listens for hints, unless it is told not to", () =>
+    Effect.gen(function*() {
+      const subject = Layer.provide(
+        Absurd.layerConfig({ notifications: Config.Boolean("LISTEN") }),
+        TestPostgres.layer()
+      )
+      const isSilent = (values: Values) =>
+        Absurd.Absurd.useSync(({ driver }) => driver.signals === Stream.never).pipe(
+          Effect.provide(Layer.provide(subject, configured(values)))
+        )
+      assert.isTrue(yield* isSilent({ LISTEN: "false" }))
+      assert.isFalse(yield* isSilent({ LISTEN: "true" }))
     }))
 
   it.effect("fails with ConfigError when something is missing, and with InvalidInput when it is bad", () =>

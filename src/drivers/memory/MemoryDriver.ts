@@ -143,6 +143,7 @@ export const make: Effect.Effect<Made> = Effect
       extend,
       // A transaction of this store keeps everything else waiting, heartbeats too.
       heartbeats: Effect.succeed({ extend }),
+      probe: () => Effect.void,
       release: answering(Claiming.release),
       setCheckpoints: answering(Claiming.setCheckpoints),
       complete: answering(Finishing.complete),

@@ -12,6 +12,7 @@ import { Driver, type Signal } from "../../core/Driver.ts"
 import type { DriverError } from "../../core/Errors.ts"
 import * as FakeNow from "./FakeNow.ts"
 import * as Installation from "./Installation.ts"
+import * as Locks from "./Locks.ts"
 import * as Notifications from "./Notifications.ts"
 import * as PostgresLimits from "./PostgresLimits.ts"
 import * as PostgresListing from "./PostgresListing.ts"
@@ -56,6 +57,7 @@ export interface Options {
 export const make = (options?: Options): Effect.Effect<Driver["Service"], never, SqlClient.SqlClient> =>
   Effect.map(SqlClient.SqlClient, (client) => {
     const sql = client.withoutTransforms()
+    Locks.limitQueues(sql, Notifications.poolSize(client))
     return Driver.of({
       ...PostgresQueues.make(sql),
       ...PostgresRuns.make(sql),

@@ -8,6 +8,7 @@ import { Duration, Effect } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import type { CheckpointSet, Driver, Failed, Outcome, Retry, Wait } from "../../core/Driver.ts"
 import { DriverError, Rejected } from "../../core/Errors.ts"
+import * as Locks from "./Locks.ts"
 import * as Rows from "./Rows.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
@@ -35,16 +36,20 @@ export const make = (sql: SqlClient.SqlClient): Operations => {
   return {
     // The checkpoints are read by a function of its own, after the claim has its locks: a new snapshot.
     claim: ({ except, lease, limit, queue, token }) =>
-      SqlFailure.run(
-        sql,
-        "claim",
-        queue,
-        "write",
-        sql<Rows.ClaimedRow>`
+      Effect.flatMap(SqlFailure.inTransaction(sql), (joined) =>
+        SqlFailure.run(
+          sql,
+          "claim",
+          queue,
+          "write",
+          sql<Rows.ClaimedRow>`
           WITH claimed AS MATERIALIZED (
             SELECT row_number() OVER () AS ord, c.*
-            FROM absurd_effect.claim(
-              ${queue}, ${token}, ${Duration.toSeconds(lease)}::float8, ${limit}::int,
+            FROM ${Locks.patience(sql, joined ? undefined : claimPatience)} AS lock
+            CROSS JOIN LATERAL absurd_effect.claim(
+              CASE WHEN lock.patience IS NOT NULL THEN ${queue} END, ${token}, ${
+            Duration.toSeconds(lease)
+          }::float8, ${limit}::int,
               ${except === undefined || except.length === 0 ? null : except}::text[]
             ) c
           ), known AS MATERIALIZED (
@@ -53,7 +58,7 @@ export const make = (sql: SqlClient.SqlClient): Operations => {
             )
           )
           ${claimedColumns(sql)} ORDER BY claimed.ord`
-      ).pipe(Effect.map((rows) => rows.map(Rows.claimed(token)))),
+        )).pipe(Effect.map((rows) => rows.map(Rows.claimed(token)))),
 
     claimedWith: ({ queue, token }) =>
       SqlFailure.run(
@@ -164,6 +169,9 @@ export const undecodable = (operation: string) => (cause: unknown): DriverError 
   new DriverError({ operation, reason: new Rejected({ cause }) })
 
 // --- internal
+
+/** Claiming waits for no run, and for a table that is being altered only a moment: there may be other queues. */
+const claimPatience = Duration.seconds(1)
 
 const claimedColumns = (sql: SqlClient.SqlClient) =>
   sql.literal(`

@@ -7,6 +7,8 @@ import { Duration, Effect } from "effect"
 import type { SqlClient } from "effect/sql"
 import type { Outcome, WorkerStore } from "../../core/Driver.ts"
 import * as Heartbeats from "./Heartbeats.ts"
+import * as Locks from "./Locks.ts"
+import * as Probe from "./Probe.ts"
 import * as Rows from "./Rows.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
@@ -17,18 +19,30 @@ export const make = (
 ): WorkerStore => ({
   heartbeats: Heartbeats.make(client, ({ queue, runs }) => {
     const items = runs.map((run) => ({ ...Rows.heldItem(run), lease: Duration.toSeconds(run.lease) }))
-    return Effect.map(
-      SqlFailure.run(
-        sql,
-        "extend",
-        queue,
-        "write",
-        sql<Rows.RefusedRow<Outcome | "busy">>`
-          SELECT ord::int AS ord, outcome FROM absurd_effect.extend(${queue}, ${JSON.stringify(items)}::jsonb, false)`
-      ),
-      (refused) => Rows.outcomes<"busy">(items.length, refused)
+    // The beats of all queues share a connection. What waits for long there costs the leases of others.
+    const shortest = Math.min(...runs.map((run) => Duration.toMillis(run.lease)))
+    const patience = Duration.millis(Math.min(500, shortest / 24))
+    const statement = sql<Rows.RefusedRow<Outcome | "busy">>`
+      SELECT e.ord::int AS ord, e.outcome
+      FROM ${Locks.patience(sql, patience)} AS lock
+      CROSS JOIN LATERAL absurd_effect.extend(
+        CASE WHEN lock.patience IS NOT NULL THEN ${queue} END, ${JSON.stringify(items)}::jsonb, false
+      ) AS e`
+    return SqlFailure.run(
+      sql,
+      "extend",
+      queue,
+      "write",
+      Effect.map(statement, (refused) => Rows.outcomes<"busy">(items.length, refused)).pipe(
+        Effect.catchIf(
+          (error) => SqlFailure.codeOf(error) === "55P03",
+          () => Effect.succeed(items.map((): Outcome | "busy" => "busy"))
+        )
+      )
     )
   }),
+
+  probe: Probe.make(client, sql),
 
   setPaused: ({ paused, queue }) =>
     SqlFailure.run(

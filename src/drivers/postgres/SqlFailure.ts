@@ -11,11 +11,13 @@ import {
   type DriverReason,
   NotFound,
   OutcomeUnknown,
+  ReadOnly,
   Rejected,
   SchemaMismatch,
   Unavailable,
   UnsupportedIsolation
 } from "../../core/Errors.ts"
+import * as Locks from "./Locks.ts"
 
 /** The SQLSTATE of a failure, when the server gave one. */
 export const codeOf = (error: SqlError.SqlError): string | undefined => text(error, "code")
@@ -44,7 +46,11 @@ export const run = <A>(
   statement: Effect.Effect<A, SqlError.SqlError>
 ): Effect.Effect<A, DriverError | NotFound> =>
   Effect.mapError(
-    retried(sql, statement),
+    // A transaction has its connection already.
+    Effect.flatMap(
+      inTransaction(sql),
+      (joined) => joined ? statement : Locks.within(sql, queue, retried(statement))
+    ),
     (error) =>
       codeOf(error) === "42P01" && !messageOf(error).includes("absurd.queues")
         ? new NotFound({ kind: "queue", id: queue })
@@ -58,7 +64,10 @@ export const runGlobal = <A>(
   access: Access,
   statement: Effect.Effect<A, SqlError.SqlError>
 ): Effect.Effect<A, DriverError> =>
-  Effect.mapError(retried(sql, statement), (error) => toDriverError(operation, access, error))
+  Effect.mapError(
+    Effect.flatMap(inTransaction(sql), (joined) => joined ? statement : retried(statement)),
+    (error) => toDriverError(operation, access, error)
+  )
 
 /** Whether the calling fiber is in a transaction of this client. */
 export const inTransaction = (sql: SqlClient.SqlClient): Effect.Effect<boolean> =>
@@ -73,19 +82,8 @@ const collided = (error: SqlError.SqlError): boolean => {
 
 const again = Schedule.exponential("5 millis", 3).pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
 
-const retried = <A>(
-  sql: SqlClient.SqlClient,
-  statement: Effect.Effect<A, SqlError.SqlError>
-): Effect.Effect<A, SqlError.SqlError> =>
-  Effect.catchIf(
-    statement,
-    collided,
-    (error) =>
-      Effect.flatMap(
-        inTransaction(sql),
-        (joined) => joined ? Effect.fail(error) : Effect.retry(statement, { schedule: again, while: collided })
-      )
-  )
+const retried = <A>(statement: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
+  Effect.catchIf(statement, collided, () => Effect.retry(statement, { schedule: again, while: collided }))
 
 const text = (error: SqlError.SqlError, key: "code" | "message"): string | undefined => {
   const cause: unknown = error.reason.cause
@@ -118,6 +116,7 @@ const reasonOf = (access: Access, error: SqlError.SqlError): typeof DriverReason
     case "42P01":
       return new SchemaMismatch({ problem: messageOf(error), remedy: schemaRemedy })
     case "25006":
+      return new ReadOnly({ cause: causeOf(error) })
     case "53100":
     case "53200":
     case "53300":

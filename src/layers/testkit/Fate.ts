@@ -118,6 +118,13 @@ export const keyOf = ({ name, taskId }: Pick<Checkpoint, "name" | "taskId">): st
 const halt: Effect.Effect<never> = Effect.interruptible(Effect.never)
 
 // Who drives a process asks for queues and schedules, and these say nothing about a run.
-const passed: ReadonlySet<string> = new Set(["inTransaction", "signals", "heartbeats", "listQueues", "listSchedules"])
+const passed: ReadonlySet<string> = new Set([
+  "inTransaction",
+  "signals",
+  "heartbeats",
+  "probe",
+  "listQueues",
+  "listSchedules"
+])
 
 type Call = Effect.Effect<unknown, unknown, unknown>

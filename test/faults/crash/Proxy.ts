@@ -8,6 +8,11 @@ export interface Proxy {
   readonly cut: () => number
   /** Lets nothing through any more on the connections there are, without telling anybody; after `millis` they are reset. */
   readonly stall: (millis: number) => void
+  /**
+   * From now on swallows what passes on the connections over which the near side has sent such a text, without telling
+   * anybody; returns how many there are.
+   */
+  readonly swallow: (text: string) => number
 }
 
 export const make = (target: { readonly host: string; readonly port: number }): Effect.Effect<
@@ -24,7 +29,7 @@ export const make = (target: { readonly host: string; readonly port: number }): 
           return new Promise<void>((resolve) => server.close(() => resolve()))
         })
     ),
-    ({ pairs, server }) => ({
+    ({ pairs, sent, server }) => ({
       port: (server.address() as Net.AddressInfo).port,
       cut: () => {
         const count = pairs.size
@@ -38,9 +43,20 @@ export const make = (target: { readonly host: string; readonly port: number }): 
           far.unpipe(near).pause()
         }
         setTimeout(() => stalled.forEach(reset), millis).unref()
+      },
+      swallow: (text) => {
+        const chosen = [...pairs].filter((pair) => sent.get(pair)?.includes(text) === true)
+        for (const [near, far] of chosen) {
+          near.unpipe(far).resume()
+          far.unpipe(near).resume()
+        }
+        return chosen.length
       }
     })
   )
+
+/** Of each connection, in characters. */
+const mostRemembered = 1_000_000
 
 type Pair = readonly [near: Net.Socket, far: Net.Socket]
 
@@ -51,6 +67,7 @@ const reset = ([near, far]: Pair) => {
 
 const listen = async (target: { readonly host: string; readonly port: number }) => {
   const pairs = new Set<Pair>()
+  const sent = new WeakMap<Pair, string>()
   const server = Net.createServer((near) => {
     const far = Net.connect(target)
     const pair: Pair = [near, far]
@@ -64,9 +81,13 @@ const listen = async (target: { readonly host: string; readonly port: number }) 
         pair.forEach((other) => other.destroy())
       })
     }
+    near.on("data", (bytes: Buffer) => {
+      const before = sent.get(pair) ?? ""
+      if (before.length < mostRemembered) sent.set(pair, before + bytes.toString("latin1"))
+    })
     near.pipe(far)
     far.pipe(near)
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  return { pairs, server }
+  return { pairs, sent, server }
 }

@@ -1,0 +1,73 @@
+/** Listening on a connection that dies without a word, in virtual time. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Queue, Stream } from "effect"
+import { MemoryDriver } from "effect-absurd"
+import type { SqlClient } from "effect/sql"
+import { TestClock } from "effect/testing"
+import { Driver } from "../../../src/core/Driver.ts"
+import * as Outage from "../../../src/core/Outage.ts"
+import * as Signals from "../../../src/core/Signals.ts"
+import * as Notifications from "../../../src/drivers/postgres/Notifications.ts"
+
+interface Listener {
+  readonly heard: Queue.Queue<{ readonly payload: string }>
+  alive: boolean
+}
+
+/** A client whose listening connections die when the test says so. What it notifies reaches those that live. */
+const makeClient = () => {
+  const listeners: Array<Listener> = []
+  const notify = (payload: string) => {
+    for (const { alive, heard } of listeners) if (alive) Queue.offerUnsafe(heard, { payload })
+  }
+  const statement = () => Effect.sync(() => notify("p:"))
+  const client = Object.assign(statement, {
+    config: { maxConnections: 4 },
+    listen: () =>
+      Effect.map(Queue.unbounded<{ readonly payload: string }>(), (heard) => {
+        listeners.push({ heard, alive: true })
+        return heard
+      })
+  })
+  return { client: client as unknown as SqlClient.SqlClient, listeners, notify }
+}
+
+const pass = (seconds: number) => Effect.repeat(TestClock.adjust("1 second"), { times: seconds - 1 })
+
+describe("a listener", () => {
+  it.effect("that is silent is given up within fifteen seconds, whenever it dies", () =>
+    Effect.gen(function*() {
+      for (let second = 0; second < 10; second++) {
+        const { client, listeners } = makeClient()
+        const fiber = yield* Effect.forkChild(Effect.flip(Stream.runDrain(Notifications.signals(client))))
+        yield* pass(second + 1)
+        listeners[0]!.alive = false
+        yield* pass(15)
+        assert.isDefined(fiber.pollUnsafe(), `dead since second ${second}`)
+        const error = yield* Fiber.join(fiber)
+        assert.include(error.message, "silent")
+      }
+    }))
+
+  it.effect("that hears is kept, and one that is given up is replaced, and everybody told to look", () =>
+    Effect.gen(function*() {
+      const { client, listeners, notify } = makeClient()
+      const driver: Driver["Service"] = { ...(yield* Driver), signals: Notifications.signals(client) }
+      const signals = yield* Signals.make(driver, yield* Outage.make(driver))
+      const hints: Array<string> = []
+      yield* signals.subscribe((hint) => hints.push(hint._tag))
+      yield* pass(600)
+      assert.strictEqual(listeners.length, 1)
+      assert.deepStrictEqual(hints, [])
+      listeners[0]!.alive = false
+      notify("w:orders")
+      yield* pass(16)
+      assert.strictEqual(listeners.length, 2)
+      assert.deepStrictEqual(hints, ["Gap"])
+      notify("w:orders")
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(hints, ["Gap", "Work"])
+      yield* pass(600)
+      assert.strictEqual(listeners.length, 2)
+    }).pipe(Effect.provide(MemoryDriver.layer)))
+})
