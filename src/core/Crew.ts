@@ -140,19 +140,22 @@ export const make = Effect.fnUntraced(function*(
 
   /**
    * Gives free places to what waits. A handler that waits for nothing is over when it has been started, so this goes on from
-   * one to the next by itself, and lets others have a turn after each round of places.
+   * one to the next by itself, and lets others have a turn now and then.
    */
   const fill = () => {
     if (filling) return
     filling = true
     for (const next of waiting.values()) {
       if (executing >= options.concurrency) break
-      if (begun >= options.concurrency) {
+      const present = now()
+      if (begun === 0) since = present
+      // Short enough for everybody else, and long enough for the ends of many runs to be told together.
+      if (begun >= options.concurrency && present - since >= longestRound) {
         fork(nextRound)
         return
       }
       takeOut(next)
-      if (now() - next.claimedAt <= patience) {
+      if (present - next.claimedAt <= patience) {
         begun++
         execute(next)
       } else shed(next)
@@ -160,8 +163,9 @@ export const make = Effect.fnUntraced(function*(
     filling = false
   }
   let filling = false
-  /** How many were started since others had a turn. */
+  /** How many were begun since others had a turn, and since when. */
   let begun = 0
+  let since = 0
   const nextRound = Effect.andThen(
     Effect.yieldNow,
     Effect.sync(() => {
@@ -252,6 +256,8 @@ interface Waiting {
 const horizon = 50
 /** How many runs are claimed ahead at the most. */
 const mostAhead = 500
+/** After how many milliseconds of beginning one run after another everybody else has a turn. */
+const longestRound = 4
 /** How many runs may be over without the store having answered. */
 const mostUnsettled = 1000
 /** After how many milliseconds a run whose turn has not come is handed back. */

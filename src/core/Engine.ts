@@ -263,7 +263,7 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
   const { queue } = options
   const { claimed } = execution
   const { runId, taskId, token } = claimed
-  const readBack = Effect.gen(function*() {
+  const readBack = () => Effect.gen(function*() {
     const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
     if (run?.claimedBy !== token) return { _tag: "Lost" } as const
     if (run.state === "completed") return { _tag: "Completed" } as const
@@ -280,7 +280,7 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
         case "cancelled":
           return Effect.succeed({ _tag: "Cancelled" })
         default:
-          return readBack
+          return readBack()
       }
     }),
     Effect.catch((error) => refused(absurd, claimed, options, error))

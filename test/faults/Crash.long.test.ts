@@ -211,9 +211,7 @@ describe("worker processes", () => {
         const lines = Ledger.read(ledger)
         const { begun, changed, payloads, repeated, values } = Ledger.judge(lines)
         const takeovers = Ledger.takeovers(lines, fleet.deaths)
-        const resumed = world.recoveries.map((at) =>
-          (lines.find((line) => line.what === "enter" && line.at >= at)?.at ?? Infinity) - at
-        )
+        const resumed = world.recoveries.map((at) => (lines.find((line) => line.what === "enter" && line.at >= at)?.at ?? Infinity) - at)
         const attempts = (yield* outage.persist(Effect.forEach(
           handles,
           ({ taskId }) => Absurd.getTaskStatus(taskId)
