@@ -121,7 +121,9 @@ const measure = async (
     order by total_exec_time + total_plan_time desc`)
   await session.close()
   await client.end()
-  await admin.query(`drop database ${database} with (force)`)
+  // Connections that are closed take a moment to end, which the end of the server must not meet.
+  const open = "select count(*)::int as count from pg_stat_activity where datname = $1"
+  while ((await admin.query<{ count: number }>(open, [database])).rows[0]!.count > 0) await pause()
   await admin.end()
   return { millis, node: user + system, postgres, profile, statements }
 }
@@ -136,9 +138,11 @@ const drain = async (session: Session, count: number) => {
     }
   })
   await promise
-  while (await session.unfinished() > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (await session.unfinished() > 0) await pause()
   await stop()
 }
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 5))
 
 /** Of all processes of the server, in microseconds; where there is no `/proc`, nothing is known. */
 const cpuOf = async (client: Client): Promise<number> => {

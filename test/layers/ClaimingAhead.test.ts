@@ -108,7 +108,7 @@ describe("a worker", () => {
         yield* Job.spawnMany(Array.from({ length: 1000 }, () => ({ slow: false })))
         yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sync(() => ++turns), Effect.yieldNow)))
         yield* Effect.provideService(Worker.make({ queue, concurrency }), Clock.Clock, clock)
-        while (millis < 1000) yield* Effect.yieldNow
+        yield* Effect.repeat(Effect.yieldNow, { until: () => millis >= 1000 })
       }).pipe(Effect.provide(jobs))
       const perTurn = Map.groupBy(handled, (turn) => turn)
       assert.isAtMost(Math.max(...Array.from(perTurn.values(), ({ length }) => length)), 2 * concurrency)
