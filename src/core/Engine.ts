@@ -263,14 +263,15 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
   const { queue } = options
   const { claimed } = execution
   const { runId, taskId, token } = claimed
-  const readBack = () => Effect.gen(function*() {
-    const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
-    if (run?.claimedBy !== token) return { _tag: "Lost" } as const
-    if (run.state === "completed") return { _tag: "Completed" } as const
-    if (run.state !== "failed") return { _tag: "Lost" } as const
-    const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
-    return { _tag: "Failed", final: task?.state === "failed" } as const
-  })
+  const readBack = () =>
+    Effect.gen(function*() {
+      const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
+      if (run?.claimedBy !== token) return { _tag: "Lost" } as const
+      if (run.state === "completed") return { _tag: "Completed" } as const
+      if (run.state !== "failed") return { _tag: "Lost" } as const
+      const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
+      return { _tag: "Failed", final: task?.state === "failed" } as const
+    })
   execution.settling = true
   return absurd.outage.persist(request).pipe(
     Effect.flatMap((answer): Effect.Effect<Result, DriverError | NotFound> => {
