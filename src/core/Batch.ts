@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Deferred, Duration, Effect, Exit, FiberSet, Schema, type Scope } from "effect"
+import { Cause, Duration, Effect, Exit, FiberSet, Schema, type Scope } from "effect"
 import { DriverError } from "./Errors.ts"
 
 /**
@@ -150,11 +150,13 @@ export const make = Effect.fnUntraced(function*<Item, Out, E extends { readonly 
     Effect.suspend(() => {
       if (closed) return Effect.interrupt
       const length = options.lengthOf?.(item) ?? 0
-      const entry: Entry<Item, Out, E> = { item, length, answer: Deferred.makeUnsafe<Out, E>() }
-      const line = lineOf(item)
-      line.waiting.add(entry)
-      attend(line)
-      return Effect.onInterrupt(Deferred.await(entry.answer), () => Effect.sync(() => line.waiting.delete(entry)))
+      return Effect.callback<Out, E>((answer) => {
+        const entry: Entry<Item, Out, E> = { item, length, answer }
+        const line = lineOf(item)
+        line.waiting.add(entry)
+        attend(line)
+        return Effect.sync(() => line.waiting.delete(entry))
+      })
     })
 })
 
@@ -163,7 +165,8 @@ export const make = Effect.fnUntraced(function*<Item, Out, E extends { readonly 
 interface Entry<Item, Out, E> {
   readonly item: Item
   readonly length: number
-  readonly answer: Deferred.Deferred<Out, E>
+  /** Lets its caller go on. */
+  readonly answer: (exit: Exit.Exit<Out, E>) => void
 }
 
 interface Lane<Item, Out, E> {
@@ -198,7 +201,7 @@ const takeFirst = <Item, Out, E>(
 }
 
 const answerAll = <Item, Out, E>(entries: Iterable<Entry<Item, Out, E>>, exit: Exit.Exit<Out, E>) => {
-  for (const entry of entries) Deferred.doneUnsafe(entry.answer, exit)
+  for (const entry of entries) entry.answer(exit)
 }
 
 /** Sends a load and answers everybody in it; never fails. */
@@ -223,7 +226,7 @@ const settleWith = <Item, Out, E extends { readonly _tag: string }, R>(
         } else if (exit.value.length !== load.length) {
           answerAll(load, Exit.die(new Error(`${exit.value.length} answers to ${load.length} requests`)))
         } else {
-          load.forEach((entry, index) => Deferred.doneUnsafe(entry.answer, Exit.succeed(exit.value[index]!)))
+          load.forEach((entry, index) => entry.answer(Exit.succeed(exit.value[index]!)))
         }
         return Effect.void
       })

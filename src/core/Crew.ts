@@ -10,7 +10,7 @@
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect, type Fiber, Latch } from "effect"
+import { Clock, Context, Duration, Effect, type Fiber, Latch } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Claimer from "./Claimer.ts"
 import type * as Driver from "./Driver.ts"
@@ -69,7 +69,7 @@ export const make = Effect.fnUntraced(function*(
   absurd: Absurd["Service"],
   options: Options
 ): Effect.fn.Return<Crew> {
-  const context = yield* Effect.context<never>()
+  const context = Context.add(yield* Effect.context<never>(), Absurd, absurd)
   const clock = yield* Clock.Clock
   const fork = Effect.runForkWith(context)
   const fibers = new Set<Fiber.Fiber<unknown>>()
@@ -94,7 +94,7 @@ export const make = Effect.fnUntraced(function*(
     else vacancy.closeUnsafe()
   }
 
-  const launch = (effect: Effect.Effect<unknown>, onEnd: () => void) => {
+  const launch = (effect: Effect.Effect<unknown, never, Absurd>, onEnd: () => void) => {
     idle.closeUnsafe()
     // Runs at once up to its first wait, so it can be interrupted only after it has taken care of that.
     const fiber = fork(effect)
@@ -121,14 +121,7 @@ export const make = Effect.fnUntraced(function*(
       executing--
       count(claimed.name, -1)
       pace.ended(now())
-      for (const next of waiting.values()) {
-        takeOut(next)
-        if (now() - next.claimedAt <= patience) {
-          execute(next)
-          break
-        }
-        shed(next)
-      }
+      fill()
       announce()
     }
     const execution = Engine.execute(claimed, {
@@ -139,11 +132,49 @@ export const make = Effect.fnUntraced(function*(
       track: (execution) => options.heartbeat.track(queue, execution),
       vacate
     })
-    launch(Effect.map(Effect.provideService(execution, Absurd, absurd), options.onEnd), () => {
+    launch(Effect.map(execution, options.onEnd), () => {
       vacate()
       announce()
     })
   }
+
+  /**
+   * Gives free places to what waits. A handler that waits for nothing is over when it has been started, so this goes on from
+   * one to the next by itself, and lets others have a turn now and then.
+   */
+  const fill = () => {
+    if (filling) return
+    filling = true
+    for (const next of waiting.values()) {
+      if (executing >= options.concurrency) break
+      const present = now()
+      if (begun === 0) since = present
+      // Short enough for everybody else, and long enough for the ends of many runs to be told together.
+      if (begun >= options.concurrency && present - since >= longestRound) {
+        fork(nextRound)
+        return
+      }
+      takeOut(next)
+      if (present - next.claimedAt <= patience) {
+        begun++
+        execute(next)
+      } else shed(next)
+    }
+    filling = false
+  }
+  let filling = false
+  /** How many were begun since others had a turn, and since when. */
+  let begun = 0
+  let since = 0
+  const nextRound = Effect.andThen(
+    Effect.yieldNow,
+    Effect.sync(() => {
+      begun = 0
+      filling = false
+      fill()
+      announce()
+    })
+  )
 
   const takeOut = ({ claimed }: Waiting) => waiting.delete(claimed.runId)
   const shed = (one: Waiting) => {
@@ -169,16 +200,14 @@ export const make = Effect.fnUntraced(function*(
     const one = { queue, claimed, claimedAt }
     if (closing || isFull(claimed.name)) return giveBack(one)
     count(claimed.name, 1)
-    if (executing < options.concurrency) execute(one)
-    else {
-      idle.closeUnsafe()
-      waiting.set(claimed.runId, one)
-      if (!watching) {
-        watching = true
-        fork(watch).addObserver(() => {
-          watching = false
-        })
-      }
+    idle.closeUnsafe()
+    waiting.set(claimed.runId, one)
+    fill()
+    if (waiting.size > 0 && !watching) {
+      watching = true
+      fork(watch).addObserver(() => {
+        watching = false
+      })
     }
     announce()
   }
@@ -227,6 +256,8 @@ interface Waiting {
 const horizon = 50
 /** How many runs are claimed ahead at the most. */
 const mostAhead = 500
+/** After how many milliseconds of beginning one run after another everybody else has a turn. */
+const longestRound = 4
 /** How many runs may be over without the store having answered. */
 const mostUnsettled = 1000
 /** After how many milliseconds a run whose turn has not come is handed back. */

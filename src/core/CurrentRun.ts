@@ -14,18 +14,7 @@
  *
  * @since 0.1.0
  */
-import {
-  Clock,
-  Context,
-  DateTime,
-  Deferred,
-  type Duration,
-  Effect,
-  Exit,
-  Option,
-  type Schema,
-  type Scope
-} from "effect"
+import { Clock, Context, DateTime, type Duration, Effect, Exit, Option, type Schema, type Scope } from "effect"
 import type { Coalesced } from "./Coalesced.ts"
 import * as Driver from "./Driver.ts"
 import { type DriverError, InvalidUse, type NotFound } from "./Errors.ts"
@@ -131,7 +120,10 @@ export interface Execution {
   /** What is known of its lease. Whoever renews it says so here. */
   readonly lease: Lease.Lease
   readonly service: CurrentRun["Service"]
-  readonly ended: Deferred.Deferred<Ending>
+  /** How it ended other than by its handler's own exit, if it did. */
+  ended: Ending | undefined
+  /** Told when {@link ended} is set. */
+  onEnded: (() => void) | undefined
   /** Ends the run, if it still runs. */
   readonly end: (ending: Ending) => void
   /** Whether the handler has ended and the store is being told. From then on only the store's answer to that counts. */
@@ -167,19 +159,23 @@ export interface Options {
 }
 
 /**
- * Makes the execution of a claimed run. It lives as long as the scope.
+ * Makes the execution of a claimed run, by the clock of `context`. It lives as long as the scope.
+ *
+ * Most runs need little of it, so what only some of them need is made when it is asked for.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Execution, never, Scope.Scope> {
+export const makeUnsafe = (options: Options, scope: Scope.Scope, context: Context.Context<never>): Execution => {
   const { claimed, coalesced, queue } = options
-  const lease = yield* Lease.make(options.lease, options.claimedAt)
+  const clock = Context.get(context, Clock.Clock)
+  const lease = Lease.makeWith(clock, options.lease, options.claimedAt)
   const held = { runId: claimed.runId, token: claimed.token }
   const checkpoints = new Map<string, Schema.Json>(claimed.checkpoints.map((_) => [_.name, _.state]))
-  const ended = Deferred.makeUnsafe<Ending>()
   const end = (ending: Ending) => {
-    Deferred.doneUnsafe(ended, Effect.succeed(ending))
+    if (execution.ended !== undefined) return
+    execution.ended = ending
+    execution.onEnded?.()
   }
   // Repeating a fenced request is harmless even when its outcome is unknown: if it was carried out, the run no longer accepts
   // it (or, for a checkpoint, tells what is stored).
@@ -194,7 +190,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
       return halt
     })
   }
-  const claimedAtLocally = yield* Clock.currentTimeMillis
+  const claimedAtLocally = clock.currentTimeMillisUnsafe()
   // Behind the store's clock by as long as the claim's answer took, so nothing is due too early.
   const now = Effect.map(
     Clock.currentTimeMillis,
@@ -236,30 +232,35 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
         : Effect.andThen(storeNext, store(name, state)))
   const names = StepNames.make(options.driver.inTransaction)
-  const waiting = yield* Waiting.make({
-    now,
-    fix: (step, instant) =>
-      checkpoints.has(step) ? Effect.void : Effect.asVoid(remember(step, DateTime.formatIso(instant))),
-    stallAfter: options.stallAfter,
-    isIdle: (parked) => names.inUse() === parked,
-    suspend: (waits) =>
-      persist(
-        Outage.answerWithin(options.driver.suspend({ queue, ...held, waits }), "suspend", Outage.answerLimit)
-      ),
-    suspended: () => end({ _tag: "Suspended" }),
-    refused: (error) => end({ _tag: "Exited", exit: Exit.die(error) })
-  })
+  const waiting = Waiting.makeUnsafe(
+    {
+      now,
+      fix: (step, instant) =>
+        checkpoints.has(step) ? Effect.void : Effect.asVoid(remember(step, DateTime.formatIso(instant))),
+      stallAfter: options.stallAfter,
+      isIdle: (parked) => names.inUse() === parked,
+      suspend: (waits) =>
+        persist(
+          Outage.answerWithin(options.driver.suspend({ queue, ...held, waits }), "suspend", Outage.answerLimit)
+        ),
+      suspended: () => end({ _tag: "Suspended" }),
+      refused: (error) => end({ _tag: "Exited", exit: Exit.die(error) })
+    },
+    scope,
+    context
+  )
 
-  const transact = Transacting.make({
-    driver: options.driver,
-    queue,
-    taskId: claimed.taskId,
-    held,
-    lease,
-    ensureHeld,
-    persist,
-    stored: (name, state) => checkpoints.set(name, state)
-  })
+  const transact: CurrentRun["Service"]["transact"] = (name, self) =>
+    Transacting.make({
+      driver: options.driver,
+      queue,
+      taskId: claimed.taskId,
+      held,
+      lease,
+      ensureHeld,
+      persist,
+      stored: (name, state) => checkpoints.set(name, state)
+    })(name, self)
 
   const service = CurrentRun.of({
     taskId: claimed.taskId,
@@ -309,8 +310,19 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
         Effect.andThen(halt)
       )
   })
-  return { claimed, lease, service, ended, end, settling: false, persist, supervise: waiting.supervise }
-})
+  const execution: Execution = {
+    claimed,
+    lease,
+    service,
+    ended: undefined,
+    onEnded: undefined,
+    end,
+    settling: false,
+    persist,
+    supervise: waiting.supervise
+  }
+  return execution
+}
 
 // --- internal
 

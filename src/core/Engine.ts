@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
 import * as CurrentRun from "./CurrentRun.ts"
@@ -151,34 +151,35 @@ const runHandler = (
       absurd,
       claimed,
       options,
-      Effect.scopedWith((scope) =>
-        Effect.gen(function*() {
-          const execution = yield* Scope.provide(
-            CurrentRun.make({
-              driver: absurd.driver,
-              coalesced: absurd.coalesced,
-              outage: absurd.outage,
-              queue: options.queue,
-              claimed,
-              lease: options.lease,
-              claimedAt: options.claimedAt,
-              stallAfter: options.stallAfter
-            }),
-            scope
-          )
-          const untrack = options.track(execution)
-          yield* Scope.addFinalizer(scope, Effect.sync(untrack))
-          const ended = yield* Effect.exit(restore(runToEnd(handler, execution)))
+      Effect.withFiber((fiber) => {
+        const scope = Scope.makeUnsafe()
+        const execution = CurrentRun.makeUnsafe(
+          {
+            driver: absurd.driver,
+            coalesced: absurd.coalesced,
+            outage: absurd.outage,
+            queue: options.queue,
+            claimed,
+            lease: options.lease,
+            claimedAt: options.claimedAt,
+            stallAfter: options.stallAfter
+          },
+          scope,
+          fiber.context
+        )
+        const untrack = options.track(execution)
+        const settled = Effect.flatMap(runToEnd(handler, execution, restore), (end) => {
           options.vacate()
           // Interrupted from outside: the worker shuts down.
-          if (Exit.isFailure(ended)) {
-            yield* handBack(absurd, claimed, options, Duration.zero)
-            return { _tag: "Deferred" } as const
-          }
+          if (end === undefined) return Effect.as(handBack(absurd, claimed, options, Duration.zero), deferred)
           // The work is done, and the store is told so even when the worker shuts down meanwhile.
-          return yield* settle(absurd, handler, execution, ended.value, options)
+          return settle(absurd, handler, execution, end, options)
         })
-      )
+        return Effect.onExit(settled, (exit) => {
+          untrack()
+          return Scope.close(scope, exit)
+        })
+      })
     )
   )
 
@@ -186,24 +187,46 @@ type End =
   | { readonly _tag: "Exited"; readonly exit: Exit.Exit<Schema.Json, unknown> }
   | CurrentRun.Ending
 
-/** Runs the handler until it exits or the run ends otherwise; its finalizers have run when this returns. */
-const runToEnd = (handler: Handler, execution: CurrentRun.Execution): Effect.Effect<End> =>
-  Effect.gen(function*() {
-    const around = yield* Hooks.Execution
+const deferred: Result = { _tag: "Deferred" }
+
+/**
+ * Runs the handler until it exits or the run ends otherwise, or, then without an answer, until it is interrupted from outside;
+ * its finalizers have run when this returns. To be called where it cannot be interrupted, with what restores that.
+ */
+const runToEnd = (
+  handler: Handler,
+  execution: CurrentRun.Execution,
+  restore: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+): Effect.Effect<End | undefined> =>
+  Effect.withFiber((parent) => {
+    const around = parent.getRef(Hooks.Execution)
     const run = Telemetry.waiting(execution.service)
-    const fiber = yield* Effect.forkChild(
-      Effect.scoped(around(handler.execute(execution.claimed.params), run)).pipe(
-        Effect.provideService(CurrentRun.CurrentRun, run),
-        execution.supervise
-      )
+    // Suspended, because the program's code may throw here already.
+    const handling = Effect.suspend(() => Effect.scoped(around(handler.execute(execution.claimed.params), run))).pipe(
+      Effect.provideService(CurrentRun.CurrentRun, run),
+      execution.supervise
     )
-    const end = yield* Effect.raceFirst(
-      Effect.map(Fiber.await(fiber), (exit): End => ({ _tag: "Exited", exit })),
-      Deferred.await(execution.ended)
-      // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
-    ).pipe(Effect.ensuring(Fiber.interrupt(fiber)))
-    // Whatever the handler made of it, a run that has ended in the store has ended.
-    return Deferred.isDoneUnsafe(execution.ended) ? yield* Deferred.await(execution.ended) : end
+    return Effect.flatMap(Effect.forkDetach(handling, { startImmediately: true }), (fiber) => {
+      const exit = fiber.pollUnsafe()
+      // Many handlers do not wait for anything.
+      if (exit !== undefined) return Effect.succeed<End>(execution.ended ?? { _tag: "Exited", exit })
+      const over = Effect.callback<void>((resume) => {
+        const wake = () => resume(Effect.void)
+        execution.onEnded = wake
+        if (execution.ended !== undefined) wake()
+        fiber.addObserver(wake)
+      })
+      return Effect.flatMap(Effect.exit(restore(over)), (waited) => {
+        const exit = fiber.pollUnsafe()
+        // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
+        const stopped = exit === undefined ? Fiber.interrupt(fiber) : Effect.void
+        return Effect.map(stopped, (): End | undefined => {
+          if (Exit.isFailure(waited)) return undefined
+          // Whatever the handler made of it, a run that has ended in the store has ended.
+          return execution.ended ?? { _tag: "Exited", exit: exit ?? fiber.pollUnsafe()! }
+        })
+      })
+    })
   })
 
 const settle = (
@@ -240,14 +263,15 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
   const { queue } = options
   const { claimed } = execution
   const { runId, taskId, token } = claimed
-  const readBack = Effect.gen(function*() {
-    const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
-    if (run?.claimedBy !== token) return { _tag: "Lost" } as const
-    if (run.state === "completed") return { _tag: "Completed" } as const
-    if (run.state !== "failed") return { _tag: "Lost" } as const
-    const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
-    return { _tag: "Failed", final: task?.state === "failed" } as const
-  })
+  const readBack = () =>
+    Effect.gen(function*() {
+      const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
+      if (run?.claimedBy !== token) return { _tag: "Lost" } as const
+      if (run.state === "completed") return { _tag: "Completed" } as const
+      if (run.state !== "failed") return { _tag: "Lost" } as const
+      const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
+      return { _tag: "Failed", final: task?.state === "failed" } as const
+    })
   execution.settling = true
   return absurd.outage.persist(request).pipe(
     Effect.flatMap((answer): Effect.Effect<Result, DriverError | NotFound> => {
@@ -257,7 +281,7 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
         case "cancelled":
           return Effect.succeed({ _tag: "Cancelled" })
         default:
-          return readBack
+          return readBack()
       }
     }),
     Effect.catch((error) => refused(absurd, claimed, options, error))

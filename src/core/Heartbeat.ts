@@ -137,7 +137,8 @@ export const make = Effect.fnUntraced(function*(
     tracks: (runId) => runs.has(runId),
     askAbout: (queue, taskId) => {
       for (const tracked of byTask.get(taskId) ?? []) {
-        if (tracked.queue !== queue) continue
+        // Of one that is settling the store's answer to that is on its way.
+        if (tracked.queue !== queue || tracked.execution.settling) continue
         asked.add(tracked)
         ask.openUnsafe()
       }

@@ -143,18 +143,24 @@ export const make = Effect.fnUntraced(function*(
     fork(recover(error))
   }
 
-  const persist: Outage["persist"] = (request) =>
+  const again = <A, E, R>(request: Effect.Effect<A, E, R>, first: E): Effect.Effect<A, E, R> =>
     Effect.gen(function*() {
+      let failure = first
       for (let failures = 1;; failures++) {
+        if (!isPassing(failure)) return yield* Effect.fail(failure)
+        report(failure)
+        // A store that answers others, but not this, is not asked without a pause.
+        if (failures > 1) yield* Effect.sleep(Duration.millis(500 + 200 * Math.min(failures, 5) * (yield* Random.next)))
         yield* latch.await
         const result = yield* Effect.result(request)
         if (result._tag === "Success") return result.success
-        if (!isPassing(result.failure)) return yield* Effect.fail(result.failure)
-        report(result.failure)
-        // A store that answers others, but not this, is not asked without a pause.
-        if (failures > 1) yield* Effect.sleep(Duration.millis(500 + 200 * Math.min(failures, 5) * (yield* Random.next)))
+        failure = result.failure
       }
     })
+
+  // Nearly all requests are answered at once, and most of what a worker does are requests.
+  const persist: Outage["persist"] = (request) =>
+    Effect.andThen(latch.await, Effect.catch(request, (failure) => again(request, failure)))
 
   return { persist, up: latch.await, report }
 })

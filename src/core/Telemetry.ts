@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Clock, type Duration, Effect, Exit, Metric, Option, Tracer } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, type Fiber, Metric, Option, Tracer } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { CheckpointName, QueueName } from "./Identifiers.ts"
@@ -176,38 +176,26 @@ export const running = <A extends { readonly _tag: string; readonly final?: bool
   execution: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
   const series = seriesOf(queue, claimed.name)
-  const traced = Effect.flatMap(isTraced, (traced) =>
-    traced || claimed.headers?.[traceparentHeader] !== undefined
-      ? withSpan(
-        "absurd.run",
-        {
-          ...originOf(claimed),
-          kind: "consumer",
-          links: [taskLink(claimed)],
-          attributes: attributesOf(queue, claimed)
-        },
-        (span) =>
-          Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
-        (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
-      )
-      : execution)
-  return Metric.update(series.waited, claimed.waited).pipe(
-    Effect.andThen(Effect.timed(traced)),
-    Effect.flatMap(([duration, result]) => {
-      const { duration: durations, runs } = series.ended(outcomeName(result))
-      const counted = Effect.andThen(Metric.update(runs, 1), Metric.update(durations, duration))
-      return Effect.as(
-        result._tag === "Lost" ? Effect.andThen(counted, Metric.update(series.lost, 1)) : counted,
-        result
-      )
-    }),
-    Effect.annotateLogs({
-      task: claimed.name,
-      taskId: claimed.taskId,
-      runId: claimed.runId,
-      attempt: claimed.attempt
-    })
-  )
+  const annotations = { task: claimed.name, taskId: claimed.taskId, runId: claimed.runId, attempt: claimed.attempt }
+  return Effect.withFiber((fiber) => {
+    const { context } = fiber
+    const clock = fiber.getRef(Clock.Clock)
+    const startedAt = clock.monotonicTimeNanosUnsafe()
+    series.waited.updateUnsafe(claimed.waited, context)
+    const counted = Effect.map(
+      isTracedUnsafe(fiber) || claimed.headers?.[traceparentHeader] !== undefined
+        ? traced(queue, claimed, execution)
+        : execution,
+      (result) => {
+        const { duration, runs } = series.ended(outcomeName(result))
+        runs.updateUnsafe(1, context)
+        duration.updateUnsafe(Duration.nanos(clock.monotonicTimeNanosUnsafe() - startedAt), context)
+        if (result._tag === "Lost") series.lost.updateUnsafe(1, context)
+        return result
+      }
+    )
+    return Effect.annotateLogs(counted, annotations)
+  })
 }
 
 /**
@@ -258,13 +246,30 @@ export const waiting = (run: CurrentRun["Service"]): CurrentRun["Service"] => ({
 // --- internal
 
 /** Whether there is a trace to go on with: the caller's span, or a tracer that records the spawn itself. */
-const isTraced = Effect.withFiber((fiber) => {
-  if (fiber.getRef(Tracer.DisablePropagation)) return Effect.succeed(false)
-  return Effect.map(
-    Effect.serviceOption(Tracer.ParentSpan),
-    (parent) => Option.isSome(parent) || fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer
+const isTracedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  !fiber.getRef(Tracer.DisablePropagation) &&
+  (Option.isSome(Context.getOption(fiber.context, Tracer.ParentSpan)) ||
+    fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer)
+
+const isTraced = Effect.withFiber((fiber) => Effect.succeed(isTracedUnsafe(fiber)))
+
+const traced = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+  queue: QueueName,
+  claimed: Driver.Claimed,
+  execution: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  withSpan(
+    "absurd.run",
+    {
+      ...originOf(claimed),
+      kind: "consumer",
+      links: [taskLink(claimed)],
+      attributes: attributesOf(queue, claimed)
+    },
+    (span) =>
+      Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
+    (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
   )
-})
 
 const inject = (task: Driver.SpawnItem, span: Tracer.Span): Driver.SpawnItem => {
   if (task.headers?.[traceparentHeader] !== undefined) return task

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Clock, DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
+import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
 import type * as Driver from "./Driver.ts"
 import { InvalidUse } from "./Errors.ts"
 import type { CheckpointName } from "./Identifiers.ts"
@@ -63,9 +63,18 @@ export type Over = Exclude<Driver.WaitState, { readonly _tag: "Waiting" }>
  * @since 0.1.0
  * @category constructors
  */
-export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<Waiting, never, Scope.Scope> {
-  const scope = yield* Effect.scope
-  const context = yield* Effect.context<never>()
+export const make = (options: Options): Effect.Effect<Waiting, never, Scope.Scope> =>
+  Effect.contextWith((context: Context.Context<Scope.Scope>) =>
+    Effect.succeed(makeUnsafe(options, Context.get(context, Scope.Scope), context))
+  )
+
+/**
+ * The same in a given scope, with a given context for what goes on beside the handler.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeUnsafe = (options: Options, scope: Scope.Scope, context: Context.Context<never>): Waiting => {
   const parked = new Map<Fiber.Fiber<unknown, unknown>, Parked>()
   const family = makeFamily()
   let coordinating = false
@@ -142,7 +151,7 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     })
 
   return { park, supervise: family.supervise }
-})
+}
 
 // --- internal
 
@@ -210,9 +219,14 @@ const makeFamily = () => {
           changed.openUnsafe()
         }
       }
-      return handler.pipe(
-        Effect.provideService(Metric.FiberRuntimeMetrics, metrics),
-        Effect.provideService(Clock.Clock, withTimers(fiber.getRef(Clock.Clock)))
+      return Effect.updateContext(
+        handler,
+        (context: Context.Context<R>) =>
+          Context.add(
+            Context.add(context, Metric.FiberRuntimeMetrics, metrics),
+            Clock.Clock,
+            withTimers(fiber.getRef(Clock.Clock))
+          ) as Context.Context<R>
       )
     })
 

@@ -1,6 +1,6 @@
 /** How a worker that is quick claims more than it executes, in virtual time. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Latch, Layer, Schema, Scope } from "effect"
+import { Clock, Effect, Exit, Fiber, Latch, Layer, Schema, Scope } from "effect"
 import { Absurd, Identifiers, Step, Task, Worker } from "effect-absurd"
 import { TestClock } from "effect/testing"
 
@@ -87,5 +87,30 @@ describe("a worker", () => {
         assert.strictEqual((yield* load).running, 0)
         assert.deepStrictEqual([...yield* attempts(tasks)], [1])
       }).pipe(Effect.provide(jobs.live))
+    })))
+
+  it.live("lets others have a turn between handlers that wait for nothing", () =>
+    inMemory(Effect.gen(function*() {
+      let millis = 0
+      let turns = 0
+      const handled: Array<number> = []
+      const clock = Object.assign(Object.create(yield* Clock.Clock) as Clock.Clock, {
+        monotonicTimeNanosUnsafe: () => BigInt(millis) * 1_000_000n
+      })
+      // Each takes a millisecond of everybody's time.
+      const jobs = Job.toLayer(() =>
+        Effect.sync(() => {
+          millis++
+          handled.push(turns)
+        })
+      )
+      yield* Effect.gen(function*() {
+        yield* Job.spawnMany(Array.from({ length: 1000 }, () => ({ slow: false })))
+        yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sync(() => ++turns), Effect.yieldNow)))
+        yield* Effect.provideService(Worker.make({ queue, concurrency }), Clock.Clock, clock)
+        yield* Effect.repeat(Effect.yieldNow, { until: () => millis >= 1000 })
+      }).pipe(Effect.provide(jobs))
+      const perTurn = Map.groupBy(handled, (turn) => turn)
+      assert.isAtMost(Math.max(...Array.from(perTurn.values(), ({ length }) => length)), 2 * concurrency)
     })))
 })

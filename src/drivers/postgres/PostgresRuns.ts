@@ -173,15 +173,17 @@ export const undecodable = (operation: string) => (cause: unknown): DriverError 
 /** Claiming waits for no run, and for a table that is being altered only a moment: there may be other queues. */
 const claimPatience = Duration.seconds(1)
 
+// No functions of ours, and no numerics: this is done for every run.
 const claimedColumns = (sql: SqlClient.SqlClient) =>
   sql.literal(`
     SELECT claimed.run_id::text AS "runId", claimed.task_id::text AS "taskId", claimed.attempt,
       claimed.task_name AS name, claimed.params::text AS params, claimed.headers::text AS headers,
       claimed.retry_strategy::text AS "retryStrategy", claimed.max_attempts AS "maxAttempts",
       claimed.wake_event AS "wakeEvent", claimed.event_payload::text AS "eventPayload",
-      known.checkpoints::text AS checkpoints, absurd_effect.millis(claimed.claimed_at) AS "claimedAt",
-      (extract(epoch FROM claimed.claimed_at - claimed.first_started_at) * 1000)::float8 AS elapsed,
-      (extract(epoch FROM claimed.claimed_at - claimed.due_at) * 1000)::float8 AS waited
+      known.checkpoints::text AS checkpoints,
+      floor(date_part('epoch', claimed.claimed_at) * 1000) AS "claimedAt",
+      date_part('epoch', claimed.claimed_at - claimed.first_started_at) * 1000 AS elapsed,
+      date_part('epoch', claimed.claimed_at - claimed.due_at) * 1000 AS waited
     FROM claimed LEFT JOIN known ON known.task_id = claimed.task_id`)
 
 const retryItem = (retry: Retry) => {

@@ -1627,12 +1627,19 @@ set jit = off
 as $$
 declare
   v_names text[];
+  v_awaited boolean;
   v_runs uuid[];
 begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
   v_names := array(select prefix || id from unnest(p_tasks) id, unnest(array['$task:', '$settled:']) prefix);
+  -- Mostly nobody waits, and to know that costs much less than planning what follows.
+  execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
+    into v_awaited using v_names;
+  if not v_awaited then
+    return;
+  end if;
   execute absurd_effect.bind(p_queue, $q$
     select array_agg(run_id) from (
       select r.run_id
@@ -1707,6 +1714,7 @@ as $$
 declare
   v_rest jsonb;
 begin
+  -- Planned anew in each call, often for a few items, so it has no table in it that most calls do not need.
   execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e ->> 'name' as name,
@@ -1714,11 +1722,9 @@ begin
       from jsonb_array_elements($1) with ordinality i (e, ord)
     ),
     held as materialized (
-      select item.*, r.task_id, r.state, t.state as task_state,
-        r.state = 'running' and r.claimed_by = item.token as applies
+      select item.*, r.task_id, r.state = 'running' and r.claimed_by = item.token as applies
       from item
       join absurd.%2$I r on r.run_id = item.run_id
-      left join absurd.%1$I t on t.task_id = r.task_id
       order by r.run_id, item.ord
       for update of r
     ),
@@ -1734,17 +1740,17 @@ begin
           updated_at = excluded.updated_at
         where c.status <> 'committed'
       returning c.task_id, c.checkpoint_name
-    ),
+    ) $q$ || case when jsonb_path_exists(p_items, '$[*].extend ? (@ != null)') then $q$,
     lease as (
       update absurd.%2$I r
       set claim_expires_at = longest.until
       from (select held.run_id, max(held.until) as until from held where held.applies group by held.run_id) longest
       where r.run_id = longest.run_id and r.claim_expires_at < longest.until
-    )
+    ) $q$ else '' end || $q$
     select jsonb_agg(jsonb_build_object(
       'ord', item.ord,
-      'outcome',
-        case when held.applies then 'applied' else absurd_effect.refusal(held.state, held.task_state) end,
+      'run', item.run_id,
+      'applies', held.applies,
       'task', held.task_id,
       'name', item.name
     ))
@@ -1758,11 +1764,16 @@ begin
   if v_rest is null then
     return;
   end if;
-  -- A statement of its own, because the checkpoint may have been committed after the snapshot of the first one.
+  -- A statement of its own, because the checkpoint may have been committed after the snapshot of the first one. The runs are
+  -- locked, so they are as they were.
   return query execute absurd_effect.bind(p_queue, $q$
-    select x.ord, x.outcome, case when x.outcome = 'applied' then coalesce(c.state, 'null') end
-    from jsonb_to_recordset($1) x (ord bigint, outcome text, task uuid, name text)
+    select x.ord,
+      case when x.applies then 'applied' else absurd_effect.refusal(r.state, t.state) end,
+      case when x.applies then coalesce(c.state, 'null') end
+    from jsonb_to_recordset($1) x (ord bigint, run uuid, applies boolean, task uuid, name text)
     left join absurd.%3$I c on c.task_id = x.task and c.checkpoint_name = x.name
+    left join absurd.%2$I r on r.run_id = x.run
+    left join absurd.%1$I t on t.task_id = r.task_id
   $q$) using v_rest;
 end;
 $$;
@@ -3070,9 +3081,6 @@ begin
       set state = 'completed', completed_payload = run.result, last_attempt_run = run.run_id
       from run
       where t.task_id = run.task_id
-    ),
-    gone as (
-      delete from absurd.%5$I w using run where w.run_id = run.run_id
     )
     select array_agg(run.task_id) filter (where run.ord is not null),
       array_agg(run.run_id) filter (where run.ord is not null),
@@ -3082,6 +3090,8 @@ begin
     left join held on held.ord = item.ord
     left join run on run.ord = item.ord
   $q$) into v_tasks, v_runs, v_ords, v_outcomes using p_items, v_now;
+  -- By itself, where it costs less to plan.
+  execute absurd_effect.bind(p_queue, 'delete from absurd.%5$I where run_id = any ($1)') using v_runs;
   perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
   perform absurd_effect.hint_ended(p_queue, v_tasks);
   if v_ords is not null then

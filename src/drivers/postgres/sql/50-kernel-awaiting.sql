@@ -104,12 +104,19 @@ set jit = off
 as $$
 declare
   v_names text[];
+  v_awaited boolean;
   v_runs uuid[];
 begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
   v_names := array(select prefix || id from unnest(p_tasks) id, unnest(array['$task:', '$settled:']) prefix);
+  -- Mostly nobody waits, and to know that costs much less than planning what follows.
+  execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
+    into v_awaited using v_names;
+  if not v_awaited then
+    return;
+  end if;
   execute absurd_effect.bind(p_queue, $q$
     select array_agg(run_id) from (
       select r.run_id

@@ -14,6 +14,7 @@ as $$
 declare
   v_rest jsonb;
 begin
+  -- Planned anew in each call, often for a few items, so it has no table in it that most calls do not need.
   execute absurd_effect.bind(p_queue, $q$
     with item as materialized (
       select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e ->> 'name' as name,
@@ -21,11 +22,9 @@ begin
       from jsonb_array_elements($1) with ordinality i (e, ord)
     ),
     held as materialized (
-      select item.*, r.task_id, r.state, t.state as task_state,
-        r.state = 'running' and r.claimed_by = item.token as applies
+      select item.*, r.task_id, r.state = 'running' and r.claimed_by = item.token as applies
       from item
       join absurd.%2$I r on r.run_id = item.run_id
-      left join absurd.%1$I t on t.task_id = r.task_id
       order by r.run_id, item.ord
       for update of r
     ),
@@ -41,17 +40,17 @@ begin
           updated_at = excluded.updated_at
         where c.status <> 'committed'
       returning c.task_id, c.checkpoint_name
-    ),
+    ) $q$ || case when jsonb_path_exists(p_items, '$[*].extend ? (@ != null)') then $q$,
     lease as (
       update absurd.%2$I r
       set claim_expires_at = longest.until
       from (select held.run_id, max(held.until) as until from held where held.applies group by held.run_id) longest
       where r.run_id = longest.run_id and r.claim_expires_at < longest.until
-    )
+    ) $q$ else '' end || $q$
     select jsonb_agg(jsonb_build_object(
       'ord', item.ord,
-      'outcome',
-        case when held.applies then 'applied' else absurd_effect.refusal(held.state, held.task_state) end,
+      'run', item.run_id,
+      'applies', held.applies,
       'task', held.task_id,
       'name', item.name
     ))
@@ -65,11 +64,16 @@ begin
   if v_rest is null then
     return;
   end if;
-  -- A statement of its own, because the checkpoint may have been committed after the snapshot of the first one.
+  -- A statement of its own, because the checkpoint may have been committed after the snapshot of the first one. The runs are
+  -- locked, so they are as they were.
   return query execute absurd_effect.bind(p_queue, $q$
-    select x.ord, x.outcome, case when x.outcome = 'applied' then coalesce(c.state, 'null') end
-    from jsonb_to_recordset($1) x (ord bigint, outcome text, task uuid, name text)
+    select x.ord,
+      case when x.applies then 'applied' else absurd_effect.refusal(r.state, t.state) end,
+      case when x.applies then coalesce(c.state, 'null') end
+    from jsonb_to_recordset($1) x (ord bigint, run uuid, applies boolean, task uuid, name text)
     left join absurd.%3$I c on c.task_id = x.task and c.checkpoint_name = x.name
+    left join absurd.%2$I r on r.run_id = x.run
+    left join absurd.%1$I t on t.task_id = r.task_id
   $q$) using v_rest;
 end;
 $$;
