@@ -914,7 +914,7 @@ begin
     $q$
       select coalesce(array_agg(run_id), '{}')
       from (
-        select run_id from %s where task_id = any ($1) order by run_id for update skip locked
+        select run_id from %s where task_id = any ($1) order by greatest(run_id, run_id) for update skip locked
       ) as locked
     $q$,
     v_r
@@ -1638,7 +1638,7 @@ begin
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
       where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = any ($1))
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update of r, t
     ) held
   $q$) into v_runs using v_names;
@@ -1718,7 +1718,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r
     ),
     first as materialized (
@@ -2271,7 +2271,7 @@ begin
         from absurd.%2$I r
         join absurd.%1$I t on t.task_id = r.task_id
         where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = $1)
-        order by r.run_id
+        order by greatest(r.run_id, r.run_id)
         for update of r, t
       ) held
     $q$) into v_runs using p_event;
@@ -2534,7 +2534,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -2554,7 +2554,7 @@ begin
       where t.task_id = run.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using run where w.run_id = run.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select run.run_id from run))
     )
     select array_agg(run.task_id) filter (where run.ord is not null),
       array_agg(item.ord) filter (where run.ord is null),
@@ -2600,7 +2600,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -2653,7 +2653,7 @@ begin
       where t.task_id = next.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using next where w.run_id = next.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select next.run_id from next))
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
@@ -2712,7 +2712,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
@@ -2757,7 +2757,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -2971,6 +2971,8 @@ $$;
 --  * The clock is read once per call, and only through absurd.current_time().
 --  * Locks are taken in this order: events by name, runs by run_id, each run's task, then checkpoints and waits. Whoever
 --    needs a run and its task has the run first.
+--  * Where a statement locks several runs, their order is written greatest(run_id, run_id): no index has that order, so the
+--    few that were found are sorted. By run_id alone, a planner may rather read whole partitions that come sorted.
 --  * A token fences: an item applies only while its run is running under that token. A null token does not fence; only
 --    the wire door passes one.
 --  * Of \`absurd\` it uses current_time(), portable_uuidv7() and the tables, in the columns that the wire contract names.
@@ -3126,7 +3128,7 @@ begin
         select array(
           select run_id from absurd.%2$I
           where task_id = $1 and state in ('pending', 'running', 'sleeping')
-          order by run_id for update
+          order by greatest(run_id, run_id) for update
         )
       $q$) into v_runs using p_task;
       execute absurd_effect.bind(p_queue, 'select state from absurd.%1$I where task_id = $1 for update')

@@ -37,7 +37,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -57,7 +57,7 @@ begin
       where t.task_id = run.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using run where w.run_id = run.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select run.run_id from run))
     )
     select array_agg(run.task_id) filter (where run.ord is not null),
       array_agg(item.ord) filter (where run.ord is null),
@@ -103,7 +103,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -156,7 +156,7 @@ begin
       where t.task_id = next.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using next where w.run_id = next.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select next.run_id from next))
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
@@ -215,7 +215,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
@@ -260,7 +260,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
