@@ -33,7 +33,7 @@ const state = (client: pg.Client, name: string, id: string) =>
   Sessions.run(client, name, id).pipe(Effect.map((row) => row["state"]))
 
 layer(TestPostgres.layer(), { concurrent: false })("waking", (it) => {
-  for (const count of [200, 2000]) {
+  for (const count of [1000, 2000]) {
     it.effect(`a parent that awaits ${count} children reads each of its waits a few times`, () =>
       Effect.gen(function*() {
         const client = yield* Sessions.session
