@@ -138,7 +138,7 @@ const drain = async (session: Session, count: number) => {
     }
   })
   await promise
-  while (await session.unfinished() > 0) await pause()
+  while (await session.unfinished!() > 0) await pause()
   await stop()
 }
 

@@ -915,7 +915,7 @@ begin
     $q$
       select coalesce(array_agg(run_id), '{}')
       from (
-        select run_id from %s where task_id = any ($1) order by run_id for update skip locked
+        select run_id from %s where task_id = any ($1) order by greatest(run_id, run_id) for update skip locked
       ) as locked
     $q$,
     v_r
@@ -1622,6 +1622,8 @@ create or replace function absurd_effect.wake_awaiting(p_queue text, p_tasks uui
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set enable_mergejoin = off
 set jit = off
 as $$
@@ -1646,17 +1648,19 @@ begin
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
       where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = any ($1))
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update of r, t
     ) held
   $q$) into v_runs using v_names;
   if v_runs is null then
     return;
   end if;
-  -- A new statement: the waits as they are now that nobody can change these runs.
+  -- A new statement: the waits as they are now that nobody can change these runs. Those that are over are found by their
+  -- events and not by their run, which may have many more. Whether one is left is looked for from the end: tasks mostly end
+  -- in the order of their ids, and what they leave behind in the index need not be passed then.
   execute absurd_effect.bind(p_queue, $q$
     with ended as materialized (
-      delete from absurd.%5$I w where w.run_id = any ($2) and w.event_name = any ($1)
+      delete from absurd.%5$I w where w.event_name = any ($1) and greatest(w.run_id, w.run_id) = any ($2)
       returning w.run_id, left(w.step_name, -37) as step, w.event_name
     ),
     looked as materialized (
@@ -1668,11 +1672,14 @@ begin
     select array_agg(distinct looked.run_id)
     from looked
     join absurd.%2$I r on r.run_id = looked.run_id and r.state = 'sleeping'
-    where looked.failed or not exists (
-      select from absurd.%5$I w
-      where w.run_id = looked.run_id and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
+    where looked.failed or (
+      select w.step_name from absurd.%5$I w
+      where w.run_id = looked.run_id
+        and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
         and left(w.step_name, -37) = looked.step and w.event_name <> all ($1)
-    )
+      order by w.step_name desc
+      limit 1
+    ) is null
   $q$) into v_runs using v_names, v_runs;
   if v_runs is null then
     return;
@@ -1725,7 +1732,7 @@ begin
       select item.*, r.task_id, r.state = 'running' and r.claimed_by = item.token as applies
       from item
       join absurd.%2$I r on r.run_id = item.run_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r
     ),
     first as materialized (
@@ -2321,7 +2328,7 @@ begin
         from absurd.%2$I r
         join absurd.%1$I t on t.task_id = r.task_id
         where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = $1)
-        order by r.run_id
+        order by greatest(r.run_id, r.run_id)
         for update of r, t
       ) held
     $q$) into v_runs using p_event;
@@ -2706,7 +2713,7 @@ begin
     got as materialized (
       select r.run_id from absurd.%2$I r
       where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping')
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update skip locked
     ),
     run as (
@@ -2787,7 +2794,7 @@ begin
     got as materialized (
       select r.run_id from absurd.%2$I r
       where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping') and r.available_at > $2
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update skip locked
     )
     update absurd.%2$I r set available_at = next.start_at
@@ -3063,7 +3070,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -3132,7 +3139,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -3185,7 +3192,7 @@ begin
       where t.task_id = next.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using next where w.run_id = next.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select next.run_id from next))
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
@@ -3248,7 +3255,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
@@ -3298,7 +3305,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -3528,6 +3535,8 @@ $$;
 --  * The clock is read once per call, and only through absurd.current_time().
 --  * Locks are taken in this order: events by name, runs by run_id, each run's task, then checkpoints and waits. Whoever
 --    needs a run and its task has the run first.
+--  * Where a statement locks several runs, their order is written greatest(run_id, run_id): no index has that order, so the
+--    few that were found are sorted. By run_id alone, a planner may rather read whole partitions that come sorted.
 --  * A token fences: an item applies only while its run is running under that token. A null token does not fence; only
 --    the wire door passes one.
 --  * Of \`absurd\` it uses current_time(), portable_uuidv7() and the tables, in the columns that the wire contract names.
@@ -3690,7 +3699,7 @@ begin
         select array(
           select run_id from absurd.%2$I
           where task_id = $1 and state in ('pending', 'running', 'sleeping')
-          order by run_id for update
+          order by greatest(run_id, run_id) for update
         )
       $q$) into v_runs using p_task;
       execute absurd_effect.bind(p_queue, 'select state from absurd.%1$I where task_id = $1 for update')

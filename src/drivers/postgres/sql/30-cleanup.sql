@@ -70,7 +70,7 @@ begin
     $q$
       select coalesce(array_agg(run_id), '{}')
       from (
-        select run_id from %s where task_id = any ($1) order by run_id for update skip locked
+        select run_id from %s where task_id = any ($1) order by greatest(run_id, run_id) for update skip locked
       ) as locked
     $q$,
     v_r

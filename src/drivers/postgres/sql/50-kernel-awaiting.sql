@@ -99,6 +99,8 @@ create or replace function absurd_effect.wake_awaiting(p_queue text, p_tasks uui
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set enable_mergejoin = off
 set jit = off
 as $$
@@ -123,17 +125,19 @@ begin
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
       where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = any ($1))
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update of r, t
     ) held
   $q$) into v_runs using v_names;
   if v_runs is null then
     return;
   end if;
-  -- A new statement: the waits as they are now that nobody can change these runs.
+  -- A new statement: the waits as they are now that nobody can change these runs. Those that are over are found by their
+  -- events and not by their run, which may have many more. Whether one is left is looked for from the end: tasks mostly end
+  -- in the order of their ids, and what they leave behind in the index need not be passed then.
   execute absurd_effect.bind(p_queue, $q$
     with ended as materialized (
-      delete from absurd.%5$I w where w.run_id = any ($2) and w.event_name = any ($1)
+      delete from absurd.%5$I w where w.event_name = any ($1) and greatest(w.run_id, w.run_id) = any ($2)
       returning w.run_id, left(w.step_name, -37) as step, w.event_name
     ),
     looked as materialized (
@@ -145,11 +149,14 @@ begin
     select array_agg(distinct looked.run_id)
     from looked
     join absurd.%2$I r on r.run_id = looked.run_id and r.state = 'sleeping'
-    where looked.failed or not exists (
-      select from absurd.%5$I w
-      where w.run_id = looked.run_id and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
+    where looked.failed or (
+      select w.step_name from absurd.%5$I w
+      where w.run_id = looked.run_id
+        and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
         and left(w.step_name, -37) = looked.step and w.event_name <> all ($1)
-    )
+      order by w.step_name desc
+      limit 1
+    ) is null
   $q$) into v_runs using v_names, v_runs;
   if v_runs is null then
     return;

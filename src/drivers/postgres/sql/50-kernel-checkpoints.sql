@@ -25,7 +25,7 @@ begin
       select item.*, r.task_id, r.state = 'running' and r.claimed_by = item.token as applies
       from item
       join absurd.%2$I r on r.run_id = item.run_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r
     ),
     first as materialized (

@@ -260,7 +260,7 @@ begin
         from absurd.%2$I r
         join absurd.%1$I t on t.task_id = r.task_id
         where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = $1)
-        order by r.run_id
+        order by greatest(r.run_id, r.run_id)
         for update of r, t
       ) held
     $q$) into v_runs using p_event;

@@ -327,7 +327,7 @@ begin
     got as materialized (
       select r.run_id from absurd.%2$I r
       where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping')
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update skip locked
     ),
     run as (
@@ -408,7 +408,7 @@ begin
     got as materialized (
       select r.run_id from absurd.%2$I r
       where r.run_id = any (array(select run_id from next)) and r.state in ('pending', 'sleeping') and r.available_at > $2
-      order by r.run_id
+      order by greatest(r.run_id, r.run_id)
       for update skip locked
     )
     update absurd.%2$I r set available_at = next.start_at

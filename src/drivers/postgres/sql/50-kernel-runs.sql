@@ -39,7 +39,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -108,7 +108,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (
@@ -161,7 +161,7 @@ begin
       where t.task_id = next.task_id
     ),
     gone as (
-      delete from absurd.%5$I w using next where w.run_id = next.run_id
+      delete from absurd.%5$I w where w.run_id = any (array(select next.run_id from next))
     )
     select item.ord,
       case when next.ord is null then absurd_effect.refusal(held.state, held.task_state) else 'applied' end,
@@ -224,7 +224,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       left join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r $q$ || case when p_wait then '' else 'skip locked' end || $q$
     ),
     run as (
@@ -274,7 +274,7 @@ begin
       from item
       join absurd.%2$I r on r.run_id = item.run_id
       join absurd.%1$I t on t.task_id = r.task_id
-      order by r.run_id, item.ord
+      order by greatest(r.run_id, r.run_id), item.ord
       for update of r, t
     ),
     chosen as materialized (

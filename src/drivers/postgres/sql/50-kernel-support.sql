@@ -4,6 +4,8 @@
 --  * The clock is read once per call, and only through absurd.current_time().
 --  * Locks are taken in this order: events by name, runs by run_id, each run's task, then checkpoints and waits. Whoever
 --    needs a run and its task has the run first.
+--  * Where a statement locks several runs, their order is written greatest(run_id, run_id): no index has that order, so the
+--    few that were found are sorted. By run_id alone, a planner may rather read whole partitions that come sorted.
 --  * A token fences: an item applies only while its run is running under that token. A null token does not fence; only
 --    the wire door passes one.
 --  * Of `absurd` it uses current_time(), portable_uuidv7() and the tables, in the columns that the wire contract names.

@@ -49,7 +49,7 @@ begin
         select array(
           select run_id from absurd.%2$I
           where task_id = $1 and state in ('pending', 'running', 'sleeping')
-          order by run_id for update
+          order by greatest(run_id, run_id) for update
         )
       $q$) into v_runs using p_task;
       execute absurd_effect.bind(p_queue, 'select state from absurd.%1$I where task_id = $1 for update')
