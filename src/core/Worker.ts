@@ -99,9 +99,10 @@ export const make = Effect.fnUntraced(function*(
     failures: 0,
     told: false
   }))
+  // Not of the scope, which would wait for the answer to a claim however long that takes.
   const polling = yield* poll({ absurd, settings, crew, claimer, lanes, wake }).pipe(
     Effect.annotateLogs({ worker: absurd.workerId }),
-    Effect.forkScoped
+    Effect.forkDetach
   )
   yield* absurd.signals.subscribe((hint) => heed(hint, lanes, wake, heartbeat))
   // Runs before everything above ends.

@@ -299,6 +299,19 @@ describe("stopping", () => {
         }).pipe(Effect.provide(live))
       })
     ))
+
+  it.effect("ends within the grace time although a claim has no answer", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        faults.decide = FaultyStore.first("claim", "silent")
+        const stop = yield* start({ shutdownGrace: "5 seconds" })
+        yield* TestClock.adjust("10 millis")
+        assert.include(faults.log, "claim")
+        const stopping = yield* Effect.forkChild(stop)
+        yield* pass("5 seconds")
+        assert.isDefined(stopping.pollUnsafe())
+      })
+    ))
 })
 
 describe("an outage", () => {

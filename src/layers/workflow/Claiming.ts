@@ -26,6 +26,7 @@ export const poll = (options: Options): Effect.Effect<never> =>
   Effect.gen(function*() {
     const { absurd, changed, claimer, pollInterval, queue, wake } = options
     let failures = 0
+    let told = false
     while (true) {
       changed.closeUnsafe()
       const wanted = options.wanted()
@@ -38,10 +39,15 @@ export const poll = (options: Options): Effect.Effect<never> =>
       wake.closeUnsafe()
       const claimed = yield* Effect.result(claimer.claim(queue, wanted, options.except()))
       if (claimed._tag === "Failure") {
+        if (!told && !Outage.isPassing(claimed.failure)) {
+          yield* Effect.logError("Claiming failed; trying on", claimed.failure)
+          told = true
+        }
         yield* excuse(options, claimed.failure, failures++)
         continue
       }
-      if (failures > 0) yield* Effect.logInfo("Claiming works again")
+      if (told) yield* Effect.logInfo("Claiming works again")
+      told = false
       failures = 0
       if (claimed.success < wanted) yield* Effect.timeoutOption(wake.await, pollInterval)
     }
@@ -82,6 +88,5 @@ const excuse = ({ absurd }: Options, error: DriverError | NotFound, failures: nu
       return
     }
     // Nobody can say when a queue is created or a schema installed, but it may be soon.
-    if (failures === 0) yield* Effect.logError("Claiming failed; trying on", error)
     yield* Effect.sleep(Duration.millis(Math.min(500 * 2 ** Math.min(failures, 4), 5000)))
   })

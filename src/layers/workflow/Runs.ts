@@ -31,7 +31,8 @@ export const make = Effect.fnUntraced(function*(environment: Environment): Effec
   yield* Claiming.heed(claiming, heartbeat, (taskId) => {
     if (!environment.ending.has(taskId)) environment.observers.notify(taskId)
   })
-  const polling = yield* Effect.forkScoped(Claiming.poll({
+  // Not of the scope, which would wait for the answer to a claim however long that takes.
+  const polling = yield* Effect.forkDetach(Claiming.poll({
     ...claiming,
     wanted: () => environment.workflows.size === 0 ? 0 : slots.free(),
     except: () => [...environment.unknown]
