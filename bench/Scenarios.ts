@@ -54,6 +54,9 @@ export interface Scenario {
   readonly run: (session: Session, settings: Settings, pause: () => Promise<void>) => Promise<Figures | undefined>
 }
 
+/** Concurrent callers of workflows, and those that an engine executes at once: as many as keep everybody busy. */
+export const workflowConcurrency = 200
+
 /** All scenarios, in the order in which they are run. `pause` lets the server settle what was written before. */
 export const scenarios = (): ReadonlyArray<Scenario> => [
   {
@@ -82,13 +85,14 @@ export const scenarios = (): ReadonlyArray<Scenario> => [
   drain("steps", "Tasks of three steps", (settings) => settings.steps),
   {
     name: "workflow",
-    title: "Workflows of three activities, 50 callers that wait for the results",
+    title: "Workflows of three activities, 200 callers that wait for the results",
     unit: "executions/s",
     better: "higher",
     run: async ({ executeWorkflow }, settings) => {
       if (executeWorkflow === undefined) return undefined
-      await concurrently(concurrency, concurrency, executeWorkflow)
-      return { value: await executed(executeWorkflow, settings.workflows, settings.seconds) }
+      await concurrently(workflowConcurrency, workflowConcurrency, executeWorkflow)
+      const callers = { count: settings.workflows, limit: settings.seconds, concurrency: workflowConcurrency }
+      return { value: await executed(executeWorkflow, callers) }
     }
   },
   {
@@ -142,7 +146,7 @@ function drain(job: Job, title: string, countOf: (settings: Settings) => number)
       if (job === "steps" && !session.hasSteps) return undefined
       if (execute !== undefined) {
         await concurrently(concurrency, concurrency, () => execute(job))
-        return { value: await executed(() => execute(job), count, settings.seconds) }
+        return { value: await executed(() => execute(job), { count, limit: settings.seconds, concurrency }) }
       }
       if (startWorker === undefined) return undefined
       // Who has to be given tasks one by one works on them one by one too, and would never see the end of all.
@@ -163,7 +167,10 @@ const existing = <A>(operation: A | undefined): A => {
   return operation
 }
 
-const executed = async (execute: () => Promise<unknown>, count: number, limit: number) => {
+const executed = async (
+  execute: () => Promise<unknown>,
+  { concurrency, count, limit }: { readonly count: number; readonly limit: number; readonly concurrency: number }
+) => {
   const startedAt = performance.now()
   let done = 0
   await concurrently(count, concurrency, async () => {

@@ -36,7 +36,7 @@ const jobs = ({ onTask }: Pick<WorkerOptions, "onTask">) => {
 
 export const effectAbsurd: Contestant = {
   name: "effect-absurd",
-  about: "a worker, or a workflow engine, with concurrency 50, other settings by default",
+  about: "a worker with concurrency 50, or a workflow engine with 200, other settings by default",
   open: async ({ clientPool, url }) => {
     const runtime = ManagedRuntime.make(
       Absurd.layerWith({ queue }).pipe(Layer.provideMerge(installed(url, clientPool)), Layer.provide(Logger.layer([])))
@@ -65,7 +65,7 @@ export const effectAbsurd: Contestant = {
     // Built when it is asked for: an engine polls.
     const workflows = ManagedRuntime.make(
       Workflow.layer.pipe(
-        Layer.provideMerge(AbsurdWorkflowEngine.layer({ concurrency: 50 })),
+        Layer.provideMerge(AbsurdWorkflowEngine.layer({ concurrency: 200 })),
         Layer.provide(Layer.effectContext(runtime.contextEffect))
       )
     )

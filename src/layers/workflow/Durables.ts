@@ -20,6 +20,7 @@ export const activityExecute = (
     if (known !== undefined) return completed(yield* Encoding.activityExit.decode(known))
     // A replay for an interrupt only rebuilds compensations; these themselves may execute activities.
     if (execution.interrupted && !instance.interrupted) return new Workflow.Suspended({})
+    yield* Execution.stillHeld(execution)
     const own = WorkflowEngine.WorkflowInstance.initial(instance.workflow, instance.executionId, {
       awaitedDeferreds: execution.attempt.activityAwaits
     })

@@ -4,6 +4,7 @@ import { type Workflow, WorkflowEngine } from "effect/workflow"
 import type * as Driver from "../../core/Driver.ts"
 import type { DriverError, NotFound } from "../../core/Errors.ts"
 import type { CheckpointName, EventName, TaskId } from "../../core/Identifiers.ts"
+import * as Lease from "../../core/Lease.ts"
 import * as Outage from "../../core/Outage.ts"
 import type { Environment, Registration } from "./Environment.ts"
 import * as Names from "./Names.ts"
@@ -23,6 +24,8 @@ export interface Execution {
   readonly claimed: Driver.Claimed
   readonly registration: Registration
   readonly executionId: string
+  /** What this process knows of its claim. */
+  readonly lease: Lease.Lease
   readonly outage: Outage.Outage
   /** All that is stored of the execution, as far as this process knows. */
   readonly checkpoints: Map<string, Schema.Json>
@@ -76,15 +79,16 @@ export const make = (
   environment: Environment,
   claimed: Driver.Claimed,
   registration: Registration,
-  options: { readonly executionId: string; readonly sentAt: number }
+  options: { readonly executionId: string; readonly sentAt: number; readonly lease: Lease.Lease }
 ): Execution => {
-  const { executionId, sentAt } = options
+  const { executionId, lease, sentAt } = options
   const checkpoints = new Map<string, Schema.Json>()
   for (const { name, state } of claimed.checkpoints) checkpoints.set(name, state)
   return {
     claimed,
     registration,
     executionId,
+    lease,
     outage: environment.absurd.outage,
     checkpoints,
     fired: new Set(),
@@ -229,6 +233,17 @@ export const store = (
     return stored
   })
 }
+
+/**
+ * Returns only while nobody else can have the run, and cuts it off otherwise. A process that was stopped may go on after its
+ * run was taken over, and would begin what somebody else has stored already.
+ */
+export const stillHeld = (self: Execution): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (Lease.holds(self.lease)) return Effect.void
+    cutOff(self, "Lost")
+    return Effect.interrupt
+  })
 
 /** Looks whether an interrupt was asked for. */
 export const learnInterrupt = (environment: Environment, self: Execution): Effect.Effect<void> =>

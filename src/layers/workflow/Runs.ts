@@ -100,8 +100,9 @@ const makeSlots = (
     const executionId = claimed.headers[Names.executionHeader]
     if (typeof executionId !== "string") return fork(refuse(environment, claimed))
     used++
-    const execution = Execution.make(environment, claimed, registration, { executionId, sentAt: claimedAt })
-    const untrack = heartbeat.track(queue, beating(execution, heartbeat.leaseOf(claimedAt)))
+    const lease = heartbeat.leaseOf(claimedAt)
+    const execution = Execution.make(environment, claimed, registration, { executionId, sentAt: claimedAt, lease })
+    const untrack = heartbeat.track(queue, beating(execution))
     // One that is still live here has gone to sleep without having heard of it, or has lost its lease.
     const before = environment.live.get(executionId)
     if (before !== undefined) Execution.cutOff(before, "Lost")
@@ -127,9 +128,9 @@ const makeSlots = (
 }
 
 /** An execution as the heart of a worker knows it. */
-const beating = (execution: Execution.Execution, lease: Heartbeat.Beating["lease"]): Heartbeat.Beating => ({
+const beating = (execution: Execution.Execution): Heartbeat.Beating => ({
   claimed: execution.claimed,
-  lease,
+  lease: execution.lease,
   get settling() {
     return execution.settling
   },
