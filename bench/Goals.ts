@@ -206,6 +206,11 @@ export const goals: ReadonlyArray<Goal> = [
         what: "the quick start in an empty folder, to its result"
       })
     ]
+  },
+  {
+    number: 9,
+    title: "Workflows of Effect a second",
+    checks: [beside("workflow", "Effect cluster", 10)]
   }
 ]
 

@@ -35,8 +35,8 @@ const verdict = (verdicts: ReadonlyArray<Verdict>, goal: number, what: string): 
 }
 
 describe("goals of the benchmark", () => {
-  it("they are numbered from 1 to 8, and each is checked", () => {
-    assert.deepStrictEqual(goals.map((goal) => goal.number), [1, 2, 3, 4, 5, 6, 7, 8])
+  it("they are numbered from 1 on, and each is checked", () => {
+    assert.deepStrictEqual(goals.map((goal) => goal.number), goals.map((_, index) => index + 1))
     for (const goal of goals) assert.isNotEmpty(goal.checks)
   })
 
@@ -110,7 +110,7 @@ describe("goals of the benchmark", () => {
   it("the table has a row for each check", () => {
     const rows = goalTable(evaluate(results({ quickstart: { [ours]: { value: 12 } } }))).split("\n")
     assert.strictEqual(rows.length, 2 + goals.reduce((sum, { checks }) => sum + checks.length, 0))
-    assert.match(rows.at(-1)!, /^\| 8\. .* \| +at most 10 s \| +12\.0 s \| +\*\*not reached\*\* \|$/)
+    assert.match(rows.at(-2)!, /^\| 8\. .* \| +at most 10 s \| +12\.0 s \| +\*\*not reached\*\* \|$/)
     assert.match(rows[2]!, /^\| 1\. .* \| +at least 1× \| +\| +not measured \|$/)
   })
 })
