@@ -1,8 +1,9 @@
 /**
  * Hints by LISTEN and NOTIFY, where the client of the program can listen.
  *
- * A listener occupies a connection of the pool, so it is used only where the pool has at least four. That a connection is
- * still alive is not taken on trust: every five seconds a notification of our own has to come back.
+ * A listener occupies a connection of the pool, so it is used only where the pool has at least four, and where connections
+ * are not shared by statements (`multiplex`): whoever was on the listener's would wait for it. That a connection is still
+ * alive is not taken on trust: every five seconds a notification of our own has to come back.
  *
  * @since 0.1.0
  */
@@ -65,7 +66,11 @@ interface Listening extends SqlClient.SqlClient {
 // The package of the client is not ours to import: a program may use another one.
 const canListen = (client: SqlClient.SqlClient): client is Listening =>
   Predicate.hasProperty(client, "listen") && typeof client.listen === "function" &&
-  (Predicate.hasProperty(client, "listensWithoutConnection") || (poolSize(client) ?? 0) >= 4)
+  (Predicate.hasProperty(client, "listensWithoutConnection") || ((poolSize(client) ?? 0) >= 4 && !multiplexes(client)))
+
+const multiplexes = (client: SqlClient.SqlClient): boolean =>
+  Predicate.hasProperty(client, "config") && Predicate.isObject(client.config) &&
+  Reflect.get(client.config, "multiplex") === true
 
 const refail = (error: SqlError.SqlError) => SqlFailure.toDriverError("listen", "read", error)
 

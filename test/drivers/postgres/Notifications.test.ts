@@ -15,14 +15,14 @@ interface Listener {
 }
 
 /** A client whose listening connections die when the test says so. What it notifies reaches those that live. */
-const makeClient = () => {
+const makeClient = (config: object = { maxConnections: 4 }) => {
   const listeners: Array<Listener> = []
   const notify = (payload: string) => {
     for (const { alive, heard } of listeners) if (alive) Queue.offerUnsafe(heard, { payload })
   }
   const statement = () => Effect.sync(() => notify("p:"))
   const client = Object.assign(statement, {
-    config: { maxConnections: 4 },
+    config,
     listen: () =>
       Effect.map(Queue.unbounded<{ readonly payload: string }>(), (heard) => {
         listeners.push({ heard, alive: true })
@@ -70,4 +70,21 @@ describe("a listener", () => {
       yield* pass(600)
       assert.strictEqual(listeners.length, 2)
     }).pipe(Effect.provide(MemoryDriver.layer)))
+
+  it.effect("takes no connection of a pool that is small, or whose connections are shared", () =>
+    Effect.gen(function*() {
+      for (
+        const [config, listening] of [
+          [{}, 1],
+          [{ maxConnections: 3 }, 0],
+          [{ maxConnections: 10, multiplex: true }, 0],
+          [{ maxConnections: 10, multiplex: false }, 1]
+        ] as const
+      ) {
+        const { client, listeners } = makeClient(config)
+        yield* Effect.forkChild(Stream.runDrain(Notifications.signals(client)))
+        yield* pass(1)
+        assert.strictEqual(listeners.length, listening, JSON.stringify(config))
+      }
+    }))
 })
