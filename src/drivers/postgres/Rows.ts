@@ -52,9 +52,12 @@ export const claimed = (token: ClaimToken) => (row: ClaimedRow): Claimed => ({
   eventPayload: row.eventPayload === null ? undefined : parse(row.eventPayload),
   checkpoints: row.checkpoints === null ? [] : checkpointsOf(row.checkpoints),
   claimedAt: DateTime.makeUnsafe(row.claimedAt),
-  elapsed: Duration.millis(Math.max(0, row.elapsed)),
-  waited: Duration.millis(Math.max(0, row.waited))
+  elapsed: millis(row.elapsed),
+  waited: millis(row.waited)
 })
+
+/** A stretch of time, to the microsecond that the store keeps: sums of floats would say a little more, or less. */
+const millis = (value: number): Duration.Duration => Duration.millis(Math.max(0, Math.round(value * 1000) / 1000))
 
 /** An item that an operation did not apply to, by its place counted from 1. */
 export interface RefusedRow<O = Outcome> {

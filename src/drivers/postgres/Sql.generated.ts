@@ -1625,12 +1625,15 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
 set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
 as $$
 declare
   v_names text[];
   v_awaited boolean;
   v_runs uuid[];
+  v_steps text[];
+  v_failed boolean[];
 begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
@@ -1647,7 +1650,7 @@ begin
       select r.run_id
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
-      where r.run_id in (select w.run_id from absurd.%5$I w where w.event_name = any ($1))
+      where r.run_id = any (array(select w.run_id from absurd.%5$I w where w.event_name = any ($1)))
       order by greatest(r.run_id, r.run_id)
       for update of r, t
     ) held
@@ -1655,12 +1658,11 @@ begin
   if v_runs is null then
     return;
   end if;
-  -- A new statement: the waits as they are now that nobody can change these runs. Those that are over are found by their
-  -- events and not by their run, which may have many more. Whether one is left is looked for from the end: tasks mostly end
-  -- in the order of their ids, and what they leave behind in the index need not be passed then.
+  -- A new statement: the waits as they are now that nobody can change these runs. A run may wait for very many tasks, so
+  -- they are found by the names of those that have ended, and never by the run, which nullif() keeps from being looked up.
   execute absurd_effect.bind(p_queue, $q$
     with ended as materialized (
-      delete from absurd.%5$I w where w.event_name = any ($1) and greatest(w.run_id, w.run_id) = any ($2)
+      delete from absurd.%5$I w where nullif(w.run_id, $3) = any ($2) and w.event_name = any ($1)
       returning w.run_id, left(w.step_name, -37) as step, w.event_name
     ),
     looked as materialized (
@@ -1669,18 +1671,25 @@ begin
       join absurd.%1$I t on t.task_id = right(ended.event_name, 36)::uuid
       group by ended.run_id, ended.step
     )
-    select array_agg(distinct looked.run_id)
-    from looked
+    select array_agg(run_id), array_agg(step), array_agg(failed) from looked
+  $q$) into v_runs, v_steps, v_failed using v_names, v_runs, '00000000-0000-0000-0000-000000000000'::uuid;
+  if v_runs is null then
+    return;
+  end if;
+  -- One wait that is left is enough to know that a run sleeps on. It is looked for from the end: tasks mostly end in the order
+  -- of their ids, and what they leave behind in the index need not be passed then.
+  execute absurd_effect.bind(p_queue, $q$
+    select array_agg(looked.run_id)
+    from unnest($1, $2, $3) looked (run_id, step, failed)
     join absurd.%2$I r on r.run_id = looked.run_id and r.state = 'sleeping'
     where looked.failed or (
       select w.step_name from absurd.%5$I w
-      where w.run_id = looked.run_id
-        and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
-        and left(w.step_name, -37) = looked.step and w.event_name <> all ($1)
+      where w.run_id = looked.run_id and (w.event_name like '$task:%%' or w.event_name like '$settled:%%')
+        and left(w.step_name, -37) = looked.step
       order by w.step_name desc
       limit 1
     ) is null
-  $q$) into v_runs using v_names, v_runs;
+  $q$) into v_runs using v_runs, v_steps, v_failed;
   if v_runs is null then
     return;
   end if;

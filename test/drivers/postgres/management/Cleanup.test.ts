@@ -229,7 +229,7 @@ Session.everywhere("cleanup", (it) => {
         return { tasks, events }
       })
       const small = yield* buffers("small", 100)
-      const large = yield* buffers("large", 10_000)
+      const large = yield* buffers("large", 100_000)
       assert.isBelow(large.tasks, small.tasks * 1.5 + 40)
       assert.isBelow(large.events, small.events * 1.5 + 40)
     }))
