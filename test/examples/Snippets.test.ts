@@ -67,20 +67,21 @@ const snippets: ReadonlyArray<Snippet> = [
   ...inComments.filter(isWhole)
 ]
 
-/** Programs that others of the same document import. Names that differ in capitals only are one to the compiler. */
+const shown = (document: string): string =>
+  snippets.find(({ code, place }) => place.startsWith(`${document}:`) && code.includes("toLayer"))?.code ?? ""
+
+/** Programs that others import. Names that differ in capitals only are one to the compiler. */
 const imported = {
-  order: snippets.find(({ code, place }) => place.startsWith("README.md:") && code.includes("toLayer")),
-  "workflow-order": snippets.find(({ code, place }) =>
-    place.startsWith("docs/workflow-engine.md:") && code.includes("toLayer")
-  )
+  order: shown("README.md"),
+  "workflow-order": shown("docs/workflow-engine.md"),
+  tasks: read("examples/worker/tasks.ts")
 }
 
 describe("code compiles that is shown", () => {
   let said: ReadonlyArray<ReadonlyArray<string>> = []
   beforeAll(async () => {
     const programs = snippets.map((snippet, index) => [`snippet-${index}`, program(snippet)] as const)
-    const others = Object.entries(imported).map(([name, snippet]) => [name, snippet?.code ?? ""] as const)
-    said = await Compiler.compile(Object.fromEntries([...programs, ...others]))
+    said = await Compiler.compile({ ...Object.fromEntries(programs), ...imported })
   })
 
   it("in many places", () => {

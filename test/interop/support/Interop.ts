@@ -93,10 +93,12 @@ const shared: Layer.Layer<Interop | Absurd.Absurd | TestTime.TestTime, never, Da
 )
 
 /** Whose schema the SDK and this library meet on. */
-const databases: ReadonlyArray<readonly [string, Layer.Layer<Database>]> = [
+const databases: ReadonlyArray<readonly [where: Where, Layer.Layer<Database>]> = [
   ["on our installation", TestPostgres.layer({ maxConnections: 1 })],
   ["on another installation", Layer.orDie(ForeignPostgres.layer({ maxConnections: 1 }))]
 ]
+
+export type Where = "on our installation" | "on another installation"
 
 /** Tests on each of the databases. */
 export const onDatabases = (name: string, register: (it: Vitest.MethodsNonLive<Database>) => void): void => {
@@ -106,10 +108,10 @@ export const onDatabases = (name: string, register: (it: Vitest.MethodsNonLive<D
 /** Tests of what the SDK and this library do together, on each of the databases. */
 export const suite = (
   name: string,
-  register: (it: Vitest.MethodsNonLive<Interop | Absurd.Absurd | TestTime.TestTime | Database>) => void
+  register: (it: Vitest.MethodsNonLive<Interop | Absurd.Absurd | TestTime.TestTime | Database>, where: Where) => void
 ): void => {
   for (const [where, database] of databases) {
-    tests(Layer.provideMerge(shared, database), { concurrent: false })(`${name}, ${where}`, register)
+    tests(Layer.provideMerge(shared, database), { concurrent: false })(`${name}, ${where}`, (it) => register(it, where))
   }
 }
 
