@@ -75,20 +75,16 @@ export const make = Effect.fnUntraced(function*(
   const outage = yield* Outage.make(store)
   // A program that only spawns and emits hears of it, but what it is connected to has to be given up for the sake of its next
   // request.
-  const notice = (error: unknown) => {
+  const guarded = Replay.guard((error) => {
     if (Outage.isReadOnly(error)) outage.report(error)
-  }
-  const driver = Replay.guardWrites(store, notice)
+  })
+  const driver = Replay.guardWrites(store, guarded)
   const coalesced = yield* Coalesced.make(store)
   return Absurd.of({
     driver,
     coalesced: {
       ...coalesced,
-      spawn: (queue, item) =>
-        Effect.tapError(
-          Replay.atEndOfHistory(coalesced.spawn(queue, item)),
-          (error) => Effect.sync(() => notice(error))
-        )
+      spawn: (queue, item) => guarded(coalesced.spawn(queue, item))
     },
     handlers: Handlers.make(),
     outage,

@@ -2,12 +2,12 @@
  * Claims runs so that none stays claimed by nobody.
  *
  * Every claim has a fresh token. What a claim whose answer was lost has claimed is looked up by that token for as long as its
- * lease can last, soon and then less and less often, and adopted, or handed back when there is no room for it. A claim that is on its way when the worker stops
- * is waited for, and what it brings is handed back.
+ * lease can last, soon and then less and less often, and adopted, or handed back when there is no room for it. A claim that
+ * is on its way when the worker stops is waited for, and what it brings is handed back.
  *
  * @since 0.1.0
  */
-import { DateTime, Duration, Effect, Exit, Fiber, Latch, Option, type Scope } from "effect"
+import { DateTime, Duration, Effect, Exit, Fiber, Latch, Option, Random, type Scope } from "effect"
 import { SecureRandom } from "effect/crypto"
 import type { Absurd } from "./Absurd.ts"
 import type * as Driver from "./Driver.ts"
@@ -191,6 +191,25 @@ export const giveBack = (
       ),
     { discard: true, concurrency: "unbounded" }
   )
+
+/**
+ * For how many milliseconds a queue is left alone when claiming from it failed, after `failures` others in a row. Trouble that
+ * passes is reported.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const pauseAfter = (
+  { outage }: Absurd["Service"],
+  error: DriverError | NotFound,
+  failures: number
+): Effect.Effect<number> => {
+  // Nobody can say when a queue is created or a schema installed, but it may be soon.
+  if (!Outage.isPassing(error)) return Effect.succeed(Math.min(500 * 2 ** Math.min(failures, 4), 5000))
+  outage.report(error)
+  // The first time it is asked again as soon as the store answers.
+  return failures === 0 ? Effect.succeed(0) : Effect.map(Random.next, (part) => 500 + 500 * part)
+}
 
 // --- internal
 

@@ -63,18 +63,29 @@ export const once = <A, E, R, E2, R2>(
   })
 
 /**
- * The driver for programs: what they write through it ends a history, too, and `onError` is told of its failures. What
- * workers write for their runs is as it was.
+ * What guards a write of a program.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Guard = <A, E, R>(write: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * A write that is guarded ends a history, and `onError` is told of its failure.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const guard = (onError: (error: unknown) => void): Guard => (write) =>
+  Effect.tapError(atEndOfHistory(write), (error) => Effect.sync(() => onError(error)))
+
+/**
+ * The driver for programs, whose writes through it are guarded. What workers write for their runs is as it was.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const guardWrites = (
-  driver: Driver.Driver["Service"],
-  onError: (error: unknown) => void
-): Driver.Driver["Service"] => {
-  const guarded = <A, E, R>(write: Effect.Effect<A, E, R>) =>
-    Effect.tapError(atEndOfHistory(write), (error) => Effect.sync(() => onError(error)))
+export const guardWrites = (driver: Driver.Driver["Service"], guarded: Guard): Driver.Driver["Service"] => {
   const writes: Partial<Driver.Driver["Service"]> = {
     createQueue: (request) => guarded(driver.createQueue(request)),
     dropQueue: (queue) => guarded(driver.dropQueue(queue)),

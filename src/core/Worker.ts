@@ -353,18 +353,11 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
 
 const excuse = (worker: Worker, lane: Lane, error: DriverError | NotFound) =>
   Effect.gen(function*() {
-    const now = yield* Heartbeat.monotonicMillis
-    if (Outage.isPassing(error)) {
-      worker.absurd.outage.report(error)
-      // The first time it is asked again as soon as the store answers.
-      if (lane.failures++ > 0) lane.until = now + 500 + 500 * (yield* Random.next)
-      return
-    }
-    // Nobody can say when a queue is created or a schema installed, but it may be soon.
-    lane.until = now + Math.min(500 * 2 ** Math.min(lane.failures, 4), 5000)
-    lane.failures++
-    if (!lane.told) yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
+    const pause = yield* Claimer.pauseAfter(worker.absurd, error, lane.failures++)
+    lane.until = (yield* Heartbeat.monotonicMillis) + pause
+    if (lane.told || Outage.isPassing(error)) return
     lane.told = true
+    yield* Effect.logError(`Claiming from "${lane.queue}" failed; trying on`, error)
   })
 
 /** Hints may be missing altogether; polling does not depend on them. */

@@ -20,18 +20,14 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
   if (paused) return []
   const claimExpiresAt = Instants.after(call.now, request.lease)
   Limits.refresh(call)
-  const { due, tasks } = call.tables
+  const { tables } = call
   const except = request.except ?? []
   const isExcepted = ({ name }: Task) => except.includes(name)
   const next = (): ReadonlyArray<Run> => {
     if (except.length > 0) {
-      return due.select(
-        call.now,
-        request.limit - claimed.length,
-        ({ taskId }) => !except.includes(tasks.get(taskId)?.name ?? "")
-      )
+      return tables.due.select(call.now, request.limit - claimed.length, (run) => !isExcepted(tables.taskOf(run)))
     }
-    const run = due.first(call.now)
+    const run = tables.due.first(call.now)
     return run === undefined ? [] : [run]
   }
   const claimed: Array<Claimed> = []
@@ -40,7 +36,7 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
     if (found.length === 0) break
     // Each of them is started, or is no longer due.
     for (const { runId } of found) {
-      const run = call.tables.runs.get(runId)
+      const run = tables.runs.get(runId)
       // One that was parked with another one is no longer due.
       if (run?.availableAt == null || run.availableAt > call.now) continue
       if (Limits.mayStart(call, run, isExcepted)) claimed.push(start(call, run, request.token, claimExpiresAt))

@@ -1,15 +1,14 @@
 /** A loop that claims from one queue as long as there is room, and goes on by itself after outages. */
-import { Duration, Effect, type Latch, Random, type Scope } from "effect"
+import { Duration, Effect, type Latch, type Scope } from "effect"
 import type { Absurd } from "../../core/Absurd.ts"
-import type { Claimer } from "../../core/Claimer.ts"
-import type { DriverError, NotFound } from "../../core/Errors.ts"
+import * as Claimer from "../../core/Claimer.ts"
 import type * as Heartbeat from "../../core/Heartbeat.ts"
 import type { QueueName } from "../../core/Identifiers.ts"
 import * as Outage from "../../core/Outage.ts"
 
 export interface Options {
   readonly absurd: Absurd["Service"]
-  readonly claimer: Claimer
+  readonly claimer: Claimer.Claimer
   readonly queue: QueueName
   readonly pollInterval: Duration.Duration
   /** How many runs to claim now. */
@@ -43,7 +42,8 @@ export const poll = (options: Options): Effect.Effect<never> =>
           yield* Effect.logError("Claiming failed; trying on", claimed.failure)
           told = true
         }
-        yield* excuse(options, claimed.failure, failures++)
+        const pause = yield* Claimer.pauseAfter(absurd, claimed.failure, failures++)
+        if (pause > 0) yield* Effect.sleep(Duration.millis(pause))
         continue
       }
       if (told) yield* Effect.logInfo("Claiming works again")
@@ -75,18 +75,3 @@ export const remember = (names: Set<string>, name: string): void => {
   if (names.size <= most) return
   for (const oldest of names) return void names.delete(oldest)
 }
-
-// --- internal
-
-/** Waits before the next claim after one that failed. */
-const excuse = ({ absurd }: Options, error: DriverError | NotFound, failures: number): Effect.Effect<void> =>
-  Effect.gen(function*() {
-    if (Outage.isPassing(error)) {
-      absurd.outage.report(error)
-      // The first time it is asked again as soon as the store answers.
-      if (failures > 0) yield* Effect.sleep(Duration.millis(500 + 500 * (yield* Random.next)))
-      return
-    }
-    // Nobody can say when a queue is created or a schema installed, but it may be soon.
-    yield* Effect.sleep(Duration.millis(Math.min(500 * 2 ** Math.min(failures, 4), 5000)))
-  })
