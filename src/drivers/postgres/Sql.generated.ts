@@ -2410,6 +2410,7 @@ create table if not exists absurd_effect.limits (
   name text collate "C" not null,
   figures jsonb not null,
   override jsonb,
+  in_force jsonb not null generated always as (coalesce(override, figures)) stored,
   -- whether the figures have changed since runs were last let go by them
   stale boolean not null default false,
   -- when it was last looked for runs that other software has ended
@@ -2699,9 +2700,9 @@ begin
           join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = w.name and k.key = w.key
           join absurd_effect.limits l on l.queue_name = $1 and l.name = k.name
           cross join lateral (
-            select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-              absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance,
-              (coalesce(l.override, l.figures) ->> 'concurrency')::integer as concurrency
+            select absurd_effect.limit_spacing(l.in_force) as spacing,
+              absurd_effect.limit_tolerance(l.in_force) as tolerance,
+              (l.in_force ->> 'concurrency')::integer as concurrency
           ) f
       ) key
     ),
@@ -2780,8 +2781,8 @@ begin
   from unnest(p_names, p_keys) h (name, key)
     join absurd_effect.limits l on l.queue_name = p_queue and l.name = h.name
     cross join lateral (
-      select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-        absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+      select absurd_effect.limit_spacing(l.in_force) as spacing,
+        absurd_effect.limit_tolerance(l.in_force) as tolerance
     ) f
   where k.queue_name = p_queue and k.name = h.name and k.key = h.key and k.arrival > p_now + f.tolerance + f.spacing;
   execute absurd_effect.bind(p_queue, $q$
@@ -2794,8 +2795,8 @@ begin
         join absurd_effect.limits l on l.queue_name = $1 and l.name = h.name
         join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = h.name and k.key = h.key
         cross join lateral (
-          select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-            absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+          select absurd_effect.limit_spacing(l.in_force) as spacing,
+            absurd_effect.limit_tolerance(l.in_force) as tolerance
         ) f
         join absurd_effect.limited_runs x
           on x.queue_name = $1 and x.name = h.name and x.key = h.key and x.state = 'admitted' and x.state <> 'waiting'
@@ -4195,15 +4196,13 @@ declare
   v_held_names text[];
   v_held_keys text[];
   v_run record;
-  v_name text;
-  v_key text;
   v_running bigint;
   v_ahead bigint;
   v_waiting boolean;
   v_arrival timestamptz;
-  v_marked boolean := false;
-  v_counted boolean := false;
-  v_again boolean := false;
+  v_marked boolean;
+  v_counted boolean;
+  v_again boolean;
   v_unlimited uuid[] := '{}';
   v_admitted uuid[] := '{}';
 begin
@@ -4224,7 +4223,7 @@ begin
   from unnest(p_runs, p_names, p_keys) w (run_id, name, key)
     join absurd_effect.limits l on l.queue_name = p_queue and l.name = w.name
     left join absurd_effect.limited_runs x on x.queue_name = p_queue and x.run_id = w.run_id
-  where x.state is distinct from 'admitted' or jsonb_typeof(coalesce(l.override, l.figures) -> 'rate') = 'object';
+  where x.state is distinct from 'admitted' or jsonb_typeof(l.in_force -> 'rate') = 'object';
   if v_held_names is not null then
     select array_agg(h.name), array_agg(h.key) into v_held_names, v_held_keys
     from absurd_effect.hold_limit_keys(p_queue, v_held_names, v_held_keys) h;
@@ -4249,25 +4248,18 @@ begin
         join absurd_effect.limit_keys k on k.queue_name = p_queue and k.name = h.name and k.key = h.key
     )
     select w.run_id, w.name, w.key, x.state is not distinct from 'admitted' as is_admitted, l.name is not null as is_limited,
-      (f.figures ->> 'concurrency')::integer as concurrency,
-      absurd_effect.limit_spacing(f.figures) as spacing, absurd_effect.limit_tolerance(f.figures) as tolerance,
-      held.name is not null as is_held, held.arrival, held.running, held.ahead, held.waiting
+      (l.in_force ->> 'concurrency')::integer as concurrency,
+      absurd_effect.limit_spacing(l.in_force) as spacing, absurd_effect.limit_tolerance(l.in_force) as tolerance,
+      held.name is not null as is_held, held.arrival, held.running, held.ahead, held.waiting,
+      lag(w.run_id) over of_key is null as is_first, lead(w.run_id) over of_key is null as is_last
     from unnest(p_runs, p_names, p_keys, p_dues) w (run_id, name, key, due)
       left join absurd_effect.limits l on l.queue_name = p_queue and l.name = w.name
-      cross join lateral (select coalesce(l.override, l.figures) as figures) f
       left join absurd_effect.limited_runs x on x.queue_name = p_queue and x.run_id = w.run_id
       left join held on held.name = w.name and held.key = w.key
+    window of_key as (partition by w.name, w.key order by w.due, w.run_id)
     order by w.name, w.key, w.due, w.run_id
   loop
-    if v_name is distinct from v_run.name or v_key is distinct from v_run.key then
-      if v_counted then
-        update absurd_effect.limit_keys k set arrival = v_arrival
-        where k.queue_name = p_queue and k.name = v_name and k.key = v_key;
-      end if;
-      if v_again then
-        again_names := again_names || v_name;
-        again_keys := again_keys || v_key;
-      end if;
+    if v_run.is_first then
       v_running := v_run.running;
       v_ahead := v_run.ahead;
       v_waiting := v_run.waiting;
@@ -4275,8 +4267,6 @@ begin
       v_marked := false;
       v_counted := false;
       v_again := false;
-      v_name := v_run.name;
-      v_key := v_run.key;
     end if;
     if not v_run.is_limited then
       v_unlimited := v_unlimited || v_run.run_id;
@@ -4328,15 +4318,15 @@ begin
         v_admitted := v_admitted || v_run.run_id;
       end if;
     end if;
+    if v_run.is_last and v_counted then
+      update absurd_effect.limit_keys k set arrival = v_arrival
+      where k.queue_name = p_queue and k.name = v_run.name and k.key = v_run.key;
+    end if;
+    if v_run.is_last and v_again then
+      again_names := again_names || v_run.name;
+      again_keys := again_keys || v_run.key;
+    end if;
   end loop;
-  if v_counted then
-    update absurd_effect.limit_keys k set arrival = v_arrival
-    where k.queue_name = p_queue and k.name = v_name and k.key = v_key;
-  end if;
-  if v_again then
-    again_names := again_names || v_name;
-    again_keys := again_keys || v_key;
-  end if;
   insert into absurd_effect.limited_runs as x (queue_name, run_id, name, key, state, due)
   select p_queue, w.run_id, w.name, w.key, case
       when w.run_id = any (started) then 'running'

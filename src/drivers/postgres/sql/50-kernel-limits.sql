@@ -15,6 +15,7 @@ create table if not exists absurd_effect.limits (
   name text collate "C" not null,
   figures jsonb not null,
   override jsonb,
+  in_force jsonb not null generated always as (coalesce(override, figures)) stored,
   -- whether the figures have changed since runs were last let go by them
   stale boolean not null default false,
   -- when it was last looked for runs that other software has ended
@@ -304,9 +305,9 @@ begin
           join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = w.name and k.key = w.key
           join absurd_effect.limits l on l.queue_name = $1 and l.name = k.name
           cross join lateral (
-            select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-              absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance,
-              (coalesce(l.override, l.figures) ->> 'concurrency')::integer as concurrency
+            select absurd_effect.limit_spacing(l.in_force) as spacing,
+              absurd_effect.limit_tolerance(l.in_force) as tolerance,
+              (l.in_force ->> 'concurrency')::integer as concurrency
           ) f
       ) key
     ),
@@ -385,8 +386,8 @@ begin
   from unnest(p_names, p_keys) h (name, key)
     join absurd_effect.limits l on l.queue_name = p_queue and l.name = h.name
     cross join lateral (
-      select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-        absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+      select absurd_effect.limit_spacing(l.in_force) as spacing,
+        absurd_effect.limit_tolerance(l.in_force) as tolerance
     ) f
   where k.queue_name = p_queue and k.name = h.name and k.key = h.key and k.arrival > p_now + f.tolerance + f.spacing;
   execute absurd_effect.bind(p_queue, $q$
@@ -399,8 +400,8 @@ begin
         join absurd_effect.limits l on l.queue_name = $1 and l.name = h.name
         join absurd_effect.limit_keys k on k.queue_name = $1 and k.name = h.name and k.key = h.key
         cross join lateral (
-          select absurd_effect.limit_spacing(coalesce(l.override, l.figures)) as spacing,
-            absurd_effect.limit_tolerance(coalesce(l.override, l.figures)) as tolerance
+          select absurd_effect.limit_spacing(l.in_force) as spacing,
+            absurd_effect.limit_tolerance(l.in_force) as tolerance
         ) f
         join absurd_effect.limited_runs x
           on x.queue_name = $1 and x.name = h.name and x.key = h.key and x.state = 'admitted' and x.state <> 'waiting'
