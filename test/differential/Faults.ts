@@ -91,8 +91,8 @@ export const faults: { readonly [name: string]: Fault } = {
   "the first failure is not enough": { file: "Awaiting.ts", find: "(failFast && failed) || ", put: "" },
   "what is not to be claimed is claimed": {
     file: "Claiming.ts",
-    find: "!except.includes(tasks.get(taskId)?.name ?? \"\")",
-    put: "tasks.has(taskId)"
+    find: "except.includes(name)",
+    put: "false"
   },
   "a paused queue is claimed from": { file: "Claiming.ts", find: "  if (paused) return []\n", put: "" },
   "a lease is a millisecond short": {
