@@ -12,6 +12,7 @@ import { Reactivity } from "effect/reactivity"
 import { SqlClient, SqlError } from "effect/sql"
 import { mkdir } from "node:fs/promises"
 import { join, resolve } from "node:path"
+import * as EmbeddedImage from "./EmbeddedImage.ts"
 import * as EmbeddedLock from "./EmbeddedLock.ts"
 import * as EmbeddedMaintenance from "./EmbeddedMaintenance.ts"
 import * as EmbeddedSession from "./EmbeddedSession.ts"
@@ -199,7 +200,7 @@ const occupy = (directory: string): Effect.Effect<void, EmbeddedError, Scope.Sco
 const start = ({ PGlite }: Pglite, directory: string | undefined) =>
   Effect.acquireRelease(
     Effect.tryPromise({
-      try: () => PGlite.create(directory === undefined ? "memory://" : join(directory, "data")),
+      try: () => directory === undefined ? EmbeddedImage.start(PGlite) : PGlite.create(join(directory, "data")),
       catch: (cause) => startFailed(directory, cause)
     }),
     // A close that fails changes nothing any more: the data is as after a crash, which is good.

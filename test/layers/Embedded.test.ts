@@ -75,6 +75,35 @@ const startWriter = (directory: string): Effect.Effect<Writer, never, Scope.Scop
 
 const nextLine = (writer: Writer) => Effect.promise(async () => String((await writer.lines.next()).value))
 
+describe("stores in memory, one after another and at once", () => {
+  const settings = Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const before = yield* sql`SELECT to_regclass('marked') AS marked`
+    yield* sql`CREATE TABLE marked (n int)`
+    yield* sql`ALTER DATABASE postgres SET work_mem = '1MB'`
+    return {
+      before,
+      databases: yield* databases,
+      settings: yield* sql`SELECT name, setting FROM pg_settings ORDER BY name`
+    }
+  }).pipe(Effect.provide(Embedded.layer(), { local: true }))
+
+  const databases = Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql`SELECT datname, encoding, datcollate, datctype, (SELECT count(*) FROM pg_class) AS classes FROM pg_database ORDER BY 1`
+  )
+
+  it.effect("all begin alike, with nothing of another one", () =>
+    Effect.gen(function*() {
+      const first = yield* settings
+      assert.deepStrictEqual(first.before, [{ marked: null }])
+      for (let n = 0; n < 3; n++) assert.deepStrictEqual(yield* settings, first)
+      const atOnce = yield* Effect.all([settings, settings, settings], { concurrency: "unbounded" })
+      assert.deepStrictEqual(atOnce, [first, first, first])
+    }), starting)
+})
+
 layer(Embedded.layer(), { timeout: 60_000, concurrent: false })("the embedded store in memory", (it) => {
   it.effect("answers queries of both services", () =>
     Effect.gen(function*() {

@@ -38,11 +38,18 @@ export interface Server {
   readonly stop: () => Promise<void>
 }
 
-/** Starts a server. `settings` are added to its command line; `bin` is the folder of another version's programs. */
-export const start = async (settings: Readonly<Record<string, string>> = {}, bin?: string): Promise<Server> => {
+/**
+ * Starts a server. `settings` are added to its command line; `bin` is the folder of another version's programs; `base` is
+ * where its own folder is to be.
+ */
+export const start = async (
+  settings: Readonly<Record<string, string>> = {},
+  bin?: string,
+  base: string = Os.tmpdir()
+): Promise<Server> => {
   bin ??= await binaries()
   const identity = await unprivileged()
-  const folder = await temporaryFolder(identity)
+  const folder = await temporaryFolder(identity, base)
   try {
     const data = ["-D", Path.join(folder, "data"), "-U", username, "-A", "trust", "-E", "UTF8", "--locale=C"]
     await run(Path.join(bin, "initdb"), [...data, "--no-sync", "--no-instructions"], { ...identity, cwd: folder })
@@ -53,6 +60,21 @@ export const start = async (settings: Readonly<Record<string, string>> = {}, bin
   return await launch(bin, identity, folder, settings)
 }
 
+/**
+ * Where the folder of a server for tests is to be: in memory where there is plenty, since tests make and drop hundreds of
+ * databases, each of some hundred files.
+ */
+export const quickBase = async (): Promise<string> => {
+  const memory = "/dev/shm"
+  try {
+    await Fs.access(memory, Fs.constants.W_OK)
+    const { bavail, bsize } = await Fs.statfs(memory)
+    return Math.min(bavail * bsize, process.availableMemory()) < plenty ? Os.tmpdir() : memory
+  } catch {
+    return Os.tmpdir()
+  }
+}
+
 /** A URL for clients in other processes, over TCP. */
 export const url = (location: Location, database: string): string =>
   `postgresql://${location.username}@${location.host}:${location.port}/${encodeURIComponent(database)}`
@@ -60,6 +82,8 @@ export const url = (location: Location, database: string): string =>
 // --- internal
 
 const username = "postgres"
+
+const plenty = 6 * 2 ** 30
 
 type Identity = { readonly uid?: number; readonly gid?: number }
 
@@ -82,9 +106,8 @@ const unprivileged = async (): Promise<Identity> => {
 }
 
 // The path of a unix socket may have 107 bytes.
-const temporaryFolder = async (identity: Identity): Promise<string> => {
-  const base = Os.tmpdir().length > 60 ? "/tmp" : Os.tmpdir()
-  const folder = await Fs.mkdtemp(Path.join(base, "absurd-pg-"))
+const temporaryFolder = async (identity: Identity, base: string): Promise<string> => {
+  const folder = await Fs.mkdtemp(Path.join(base.length > 60 ? "/tmp" : base, "absurd-pg-"))
   if (identity.uid !== undefined && identity.gid !== undefined) await Fs.chown(folder, identity.uid, identity.gid)
   await Fs.chmod(folder, 0o755)
   return folder

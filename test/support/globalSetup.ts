@@ -10,7 +10,7 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   // Another version than that of the package, by the folder of its programs.
-  const server = await Server.start({}, process.env["ABSURD_TEST_POSTGRES"])
+  const server = await Server.start({}, process.env["ABSURD_TEST_POSTGRES"], await Server.quickBase())
   project.provide("postgres", server.location)
   return server.stop
 }

@@ -28,7 +28,7 @@ export const layerInstalled = (bin: string, settings: Readonly<Record<string, st
     Place,
     Effect.map(
       Effect.acquireRelease(
-        Effect.promise(() => Server.start(settings, bin)),
+        Effect.promise(async () => Server.start(settings, bin, await Server.quickBase())),
         (server) => Effect.promise(() => server.stop())
       ),
       (server) => server.location
