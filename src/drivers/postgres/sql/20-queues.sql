@@ -220,13 +220,14 @@ begin
   select c.relname into v_taken
   from pg_catalog.pg_class as c
   where c.relnamespace = 'absurd'::regnamespace
-    and c.relname in (
+    -- As an array, the names are looked up in the index of the catalogue, which may have many other queues.
+    and c.relname = any (array(
       select (letter || '_' || p_queue_name || suffix)::name
       from unnest(array['t', 'r', 'c', 'e', 'w', 'i']) as letter,
         unnest(array['', '_d', '_sai', '_cei', '_ti', '_fai', '_cdi', '_iki', '_eni', '_eai']) as suffix
       where (letter <> 'i' or p_storage_mode = 'partitioned')
         and (suffix <> '_d' or p_storage_mode = 'partitioned')
-    )
+    ))
   order by c.relname
   limit 1;
   if found then
@@ -324,9 +325,9 @@ begin
     where c.relnamespace = 'absurd'::regnamespace
       and c.relkind in ('r', 'p')
       and not c.relispartition
-      and c.relname in (
+      and c.relname = any (array(
         select (letter || '_' || p_queue_name)::name from unnest(array['t', 'r', 'c', 'e', 'w', 'i']) as letter
-      )
+      ))
     order by c.relname
   loop
     execute format('drop table absurd.%I', v_table);
