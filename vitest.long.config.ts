@@ -4,5 +4,5 @@ import { settings } from "./vitest.config.ts"
 
 export default defineConfig({
   ...settings,
-  test: { ...settings.test, include: ["test/**/*.long.test.ts"], exclude: [], testTimeout: 180_000 }
+  test: { ...settings.test, include: ["test/**/*.long.test.ts"], exclude: [], isolate: true, testTimeout: 180_000 }
 })

@@ -13,13 +13,18 @@ import * as Subscription from "../../examples/testing/subscription.test.ts"
 import * as TestPostgres from "../support/Postgres.ts"
 
 const scope = Scope.makeUnsafe()
+const before = process.env["DATABASE_URL"]
 
 beforeAll(async () => {
   const database = await Effect.runPromise(Scope.provide(TestPostgres.emptyDatabase, scope))
   process.env["DATABASE_URL"] = database.url
 })
 
-afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+afterAll(async () => {
+  if (before === undefined) delete process.env["DATABASE_URL"]
+  else process.env["DATABASE_URL"] = before
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+})
 
 for (const { suite } of [Agent, Order, Subscription]) {
   suite("on PostgreSQL", AbsurdTestSql.layerOn(TestPostgres.layer({ maxConnections: 1 })), 5)

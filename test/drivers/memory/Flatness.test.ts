@@ -52,7 +52,11 @@ layer(Layer.merge(WorkLive, DoneLive).pipe(Layer.provideMerge(AbsurdTest.layer))
             yield* Effect.repeat(Done.spawn({}), { times: 1999 })
             yield* AbsurdTest.runUntilIdle({ concurrency: 2000 })
           }
-          const rows = vi.spyOn(Table.prototype, "values")
+          const rows = yield* Effect.acquireRelease(
+            Effect.sync(() => vi.spyOn(Table.prototype, "values")),
+            // The files that follow use the same class.
+            (spy) => Effect.sync(() => spy.mockRestore())
+          )
           const longest = () =>
             Math.max(
               0,
@@ -61,7 +65,6 @@ layer(Layer.merge(WorkLive, DoneLive).pipe(Layer.provideMerge(AbsurdTest.layer))
           const after = yield* quickest
           // Names of queues and schedules are listed; there are few.
           assert.isAtMost(longest(), 1)
-          rows.mockRestore()
           assert.isBelow(after / before, 3, `${before} µs before, ${after} µs after`)
         }),
       120_000
