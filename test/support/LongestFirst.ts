@@ -16,6 +16,8 @@ export class LongestFirst extends BaseSequencer {
 // --- internal
 
 const long: ReadonlyArray<string> = [
+  "differential/DifferentialEmbedded",
+  "differential/Differential",
   "drivers/embedded/Embedded.conformance",
   "layers/Composition",
   "drivers/postgres/Postgres.conformance",
@@ -28,7 +30,6 @@ const long: ReadonlyArray<string> = [
   "layers/Embedded",
   "layers/Cron",
   "package/Package",
-  "differential/DifferentialEmbedded",
   "layers/SmallPool",
   "differential/Outcomes",
   "layers/CrashedSagas",
@@ -42,7 +43,6 @@ const long: ReadonlyArray<string> = [
   "drivers/postgres/management/Cleanup",
   "examples/Quickstart",
   "layers/BadInput",
-  "differential/Differential",
   "layers/Program"
 ]
 
