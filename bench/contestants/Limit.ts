@@ -5,6 +5,8 @@
  * Each connection runs one statement after another. A statement completes a batch and claims the next one; spawns that
  * arrive while all are in flight go together in the next. Two connections for work, four for spawns and batches of 500 were
  * the best of those tried.
+ *
+ * Once there is a worker, spawns notify it: of two connections without work one looks for it.
  */
 import { Client, Pool } from "pg"
 import { type Contestant, type Database, type Fill, type Job, parts, type WorkerOptions } from "../Contestant.ts"
@@ -21,7 +23,7 @@ export const limit: Contestant = {
     const spawner = coalesce(pool)
     return {
       hasSteps: true,
-      spawn: spawner,
+      spawn: spawner.spawn,
       bulkSpawn: async (count, job) => {
         const batches = parts(count, 1000)[Symbol.iterator]()
         const caller = async () => {
@@ -32,11 +34,16 @@ export const limit: Contestant = {
       startWorker: async (options) => {
         const stopped = new AbortController()
         const clients = await Promise.all(Array.from({ length: workers }, () => connect(url)))
-        const loops = clients.map((client, index) => work(client, `worker ${index}`, options, stopped.signal))
+        const listener = await connect(url)
+        const idle = waitingRoom()
+        listener.on("notification", idle.wake)
+        await listener.query("listen bench")
+        spawner.notify()
+        const loops = clients.map((client, index) => work(client, `worker ${index}`, options, idle, stopped.signal))
         return async () => {
           stopped.abort()
           await Promise.all(loops)
-          await Promise.all(clients.map((client) => client.end()))
+          await Promise.all([listener, ...clients].map((client) => client.end()))
         }
       },
       unfinished: async () => {
@@ -70,7 +77,33 @@ const connect = async (url: string) => {
   return client
 }
 
-const work = async (client: Client, token: string, { onTask }: WorkerOptions, stopped: AbortSignal) => {
+/** For connections without work: the one that has waited longest goes first. */
+const waitingRoom = () => {
+  const waiting = new Set<() => void>()
+  return {
+    wait: () =>
+      new Promise<void>((resolve) => {
+        const go = () => {
+          clearTimeout(timer)
+          waiting.delete(go)
+          resolve()
+        }
+        const timer = setTimeout(go, 250)
+        waiting.add(go)
+      }),
+    wake: () => {
+      for (const go of waiting) return go()
+    }
+  }
+}
+
+const work = async (
+  client: Client,
+  token: string,
+  { onTask }: WorkerOptions,
+  idle: ReturnType<typeof waitingRoom>,
+  stopped: AbortSignal
+) => {
   let done: ReadonlyArray<Claimed> = []
   while (!stopped.aborted) {
     const values = [done.map((run) => run.run_id), token, batchSize]
@@ -81,31 +114,37 @@ const work = async (client: Client, token: string, { onTask }: WorkerOptions, st
       await client.query({ ...checkpoint, values: [runs, name, token] })
     }
     done = rows
-    if (rows.length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    if (rows.length === 0) await idle.wait()
   }
 }
 
 const coalesce = (pool: Pool) => {
   let waiting: Array<{ readonly job: Job; readonly settle: PromiseWithResolvers<void> }> = []
   let free = spawners
+  let statement: { readonly name: string; readonly text: string } = spawn
   const send = async () => {
     free--
     while (waiting.length > 0) {
       const batch = waiting
       waiting = []
-      await pool.query({ ...spawn, values: [batch.map(({ job }) => job)] }).then(
+      await pool.query({ ...statement, values: [batch.map(({ job }) => job)] }).then(
         () => batch.forEach(({ settle }) => settle.resolve()),
         (error: unknown) => batch.forEach(({ settle }) => settle.reject(error))
       )
     }
     free++
   }
-  return (job: Job) => {
-    const settle = Promise.withResolvers<void>()
-    waiting.push({ job, settle })
-    // The callers of the same turn go together.
-    if (free > 0 && waiting.length === 1) setImmediate(() => void send())
-    return settle.promise
+  return {
+    spawn: (job: Job) => {
+      const settle = Promise.withResolvers<void>()
+      waiting.push({ job, settle })
+      // The callers of the same turn go together.
+      if (free > 0 && waiting.length === 1) setImmediate(() => void send())
+      return settle.promise
+    },
+    notify: () => {
+      statement = spawnAndNotify
+    }
   }
 }
 
@@ -145,6 +184,8 @@ const spawn = {
     select run_id, task_id, 1, 'pending', now(), now() from item
     returning run_id, task_id`
 }
+
+const spawnAndNotify = { name: "spawn and notify", text: `${spawn.text}, pg_notify('bench', '')` }
 
 const next = {
   name: "next",

@@ -51,8 +51,9 @@ export interface Options {
    */
   readonly lease?: Duration.Input | undefined
   /**
-   * How long an idle worker waits at most before it looks for work again, at least 10 ms; 250 ms by default. After there was
-   * work it waits a sixteenth of that, then twice as long each time. Hints of the store wake it at once.
+   * How long an idle worker waits at most before it has looked for work again, at least 10 ms; 250 ms by default. After there
+   * was work it waits a sixteenth of that, then twice as long each time. Hints of the store wake it at once. A store that takes
+   * more than a quarter of that to answer is left alone for half of it.
    */
   readonly pollInterval?: Duration.Input | undefined
   /**
@@ -330,6 +331,7 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { claimer, crew, settings } = worker
     lane.hinted = false
+    const askedAt = yield* Heartbeat.monotonicMillis
     const result = yield* Effect.result(claimer.claim(lane.queue, places, crew.full()))
     if (result._tag === "Failure") {
       Rotation.takeBack(lane, places)
@@ -346,10 +348,16 @@ const ask = (worker: Worker, lane: Lane, places: number): Effect.Effect<void> =>
     if (result.success === places) return
     const now = yield* Heartbeat.monotonicMillis
     // It may have looked before there was what a hint meanwhile was about.
-    lane.until = lane.hinted ? now : now + lane.pause * (0.8 + 0.2 * (yield* Random.next))
+    lane.until = lane.hinted ? now : now + restOf(lane.pause * (0.78 + 0.2 * (yield* Random.next)), now - askedAt)
     lane.pause = Math.min(lane.pause * 2, Duration.toMillis(settings.pollInterval))
     Rotation.rejoin(lane, worker.lanes.filter((other) => other.until <= now))
   })
+
+/**
+ * How long a lane is left alone after a claim that took `took`, so that what was due just too late for it is claimed no later
+ * than `pause` after that: the next claim takes time too. A slow store is left alone for half of the pause all the same.
+ */
+const restOf = (pause: number, took: number) => Math.max(pause / 2, pause - 2 * took)
 
 const excuse = (worker: Worker, lane: Lane, error: DriverError | NotFound) =>
   Effect.gen(function*() {

@@ -46,6 +46,15 @@ const inStore = <A, E>(
 const pass = (duration: Duration.Input, step: Duration.Input = "10 millis") =>
   Effect.repeat(TestClock.adjust(step), { times: Duration.toMillis(duration) / Duration.toMillis(step) - 1 })
 
+/** Claims take so long, half of it before they look. */
+const slowly = (duration: Duration.Input) => (driver: Store): Store => {
+  const half = Effect.sleep(Duration.divideUnsafe(Duration.fromInputUnsafe(duration), 2))
+  return { ...driver, claim: (request) => half.pipe(Effect.andThen(driver.claim(request)), Effect.tap(half)) }
+}
+
+/** A worker that stops waits for the answer to its claim. */
+const passInTheEnd = Effect.addFinalizer(() => Effect.forkDetach(pass("5 seconds")))
+
 const started = Ref.makeUnsafe(0)
 const live = Job.toLayer(() => Ref.update(started, (n) => n + 1))
 
@@ -99,6 +108,33 @@ describe("an idle worker", () => {
         }
       }).pipe(Effect.provide(live))
     ))
+
+  it.effect("begins work within one interval also when the store takes a part of it to answer", () =>
+    inStore(() =>
+      Effect.gen(function*() {
+        yield* Worker.make({ queue, pollInterval: "1 second" })
+        yield* passInTheEnd
+        for (let n = 0; n < 40; n++) {
+          yield* pass(Duration.millis(3000 + n * 70))
+          yield* Ref.set(started, 0)
+          yield* Job.spawn({})
+          yield* pass("1 second")
+          assert.strictEqual(yield* Ref.get(started), 1)
+        }
+      }).pipe(Effect.provide(live)), slowly("200 millis")))
+
+  it.effect("leaves a store that takes long to answer alone for half an interval at least", () =>
+    inStore(({ claims }) =>
+      Effect.gen(function*() {
+        yield* Worker.make({ queue, pollInterval: "1 second" })
+        yield* passInTheEnd
+        yield* pass("10 seconds")
+        yield* claims
+        yield* pass("60 seconds")
+        const asked = yield* claims
+        assert.isAtMost(asked, 60 / (2 + 0.39) + 1)
+        assert.isAtLeast(asked, 60 / (2 + 0.5) - 1)
+      }), slowly("2 seconds")))
 
   it.effect("begins work that a hint tells of at once, and does not heed those about other queues", () =>
     inStore(({ claims, hint }) =>

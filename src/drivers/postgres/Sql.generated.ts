@@ -1893,6 +1893,9 @@ $$;
 --
 -- \`resumed\` says that the task had been started before, so that there may be checkpoints; \`due_at\` is since when the run
 -- was due. Read the checkpoints by checkpoints_of() after this, for the claim's own snapshot may be older than its locks.
+--
+-- Its statements are prepared, because to plan them takes as long as to execute them for a few runs. A planner that does not
+-- know the limit would rather sort all that is due than read the index in order, so it may not sort.
 create or replace function absurd_effect.claim(
   p_queue text,
   p_token text,
@@ -1922,6 +1925,10 @@ set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off
 set jit = off
+set enable_sort = off
+set enable_incremental_sort = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
   v_now timestamptz := absurd.current_time();
@@ -1932,8 +1939,8 @@ declare
   v_limited boolean;
   v_picked uuid[];
 begin
-  -- Most polls of an idle queue find nothing. To know that costs a fifth of planning the statements below.
-  execute absurd_effect.bind(p_queue, $q$
+  -- Most polls of an idle queue find nothing, and this is all that they cost.
+  execute 'execute ' || absurd_effect.prepared(p_queue, '(timestamptz, text)', $q$
     select
       exists (
         select from absurd.%1$I t
@@ -1951,7 +1958,7 @@ begin
         where q.queue_name = $2 and p.queue_created_at = q.created_at
       ),
       exists (select from absurd_effect.limits l where l.queue_name = $2)
-  $q$) into v_overdue, v_expired, v_due, v_paused, v_limited using v_now, p_queue;
+  $q$) || format('(%L, %L)', v_now, p_queue) into v_overdue, v_expired, v_due, v_paused, v_limited;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
@@ -1972,7 +1979,8 @@ begin
       return;
     end if;
   end if;
-  return query execute absurd_effect.bind(p_queue, $q$
+  return query execute 'execute ' || absurd_effect.prepared(
+    p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', $q$
     with due as materialized (
       select r.run_id, t.task_id, r.available_at, t.first_started_at
       from absurd.%2$I r
@@ -2013,7 +2021,9 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked;
+  $q$) || format(
+    '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+  );
 end;
 $$;
 
@@ -2865,6 +2875,41 @@ begin
   if v_names is not null and not absurd_effect.admit_limited(p_queue, p_now, v_names, v_keys) then
     perform absurd_effect.hint_work(p_queue);
   end if;
+end;
+$$;
+`
+  },
+  {
+    name: "50-kernel-prepared.sql",
+    group: "kernel",
+    sql: `-- Statements that a session plans once for a queue, and not in every call.
+
+-- The name, as an identifier, of the statement \`p_sql\` with the tables of a queue in it, prepared in this session: to be used
+-- at once, in an \`execute\` with literals for the parameters of \`p_types\`. A session keeps the latest 64 of them, for it may
+-- see very many queues. Whether it is there is looked up each time: poolers and programs discard what was prepared.
+--
+-- Planning has to be right for tables of any size, for it is not done again while they grow. So the caller sets its planner
+-- as for tables that are large, and plan_cache_mode to force_generic_plan; and DateStyle to ISO, for other styles write
+-- instants that are read as others.
+create or replace function absurd_effect.prepared(p_queue text, p_types text, p_sql text) returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sql constant text := absurd_effect.bind(p_queue, p_sql);
+  -- Of its text: one of another version of this schema has another name.
+  v_name constant text := 'absurd_effect ' || md5(v_sql);
+  v_oldest text;
+begin
+  if not exists (select from pg_prepared_statements where name = v_name) then
+    for v_oldest in
+      select name from pg_prepared_statements where starts_with(name, 'absurd_effect ') order by prepare_time desc offset 63
+    loop
+      execute format('deallocate %I', v_oldest);
+    end loop;
+    execute format('prepare %I %s as %s', v_name, p_types, v_sql);
+  end if;
+  return quote_ident(v_name);
 end;
 $$;
 `

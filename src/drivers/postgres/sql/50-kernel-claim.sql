@@ -92,6 +92,9 @@ $$;
 --
 -- `resumed` says that the task had been started before, so that there may be checkpoints; `due_at` is since when the run
 -- was due. Read the checkpoints by checkpoints_of() after this, for the claim's own snapshot may be older than its locks.
+--
+-- Its statements are prepared, because to plan them takes as long as to execute them for a few runs. A planner that does not
+-- know the limit would rather sort all that is due than read the index in order, so it may not sort.
 create or replace function absurd_effect.claim(
   p_queue text,
   p_token text,
@@ -121,6 +124,10 @@ set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off
 set jit = off
+set enable_sort = off
+set enable_incremental_sort = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
   v_now timestamptz := absurd.current_time();
@@ -131,8 +138,8 @@ declare
   v_limited boolean;
   v_picked uuid[];
 begin
-  -- Most polls of an idle queue find nothing. To know that costs a fifth of planning the statements below.
-  execute absurd_effect.bind(p_queue, $q$
+  -- Most polls of an idle queue find nothing, and this is all that they cost.
+  execute 'execute ' || absurd_effect.prepared(p_queue, '(timestamptz, text)', $q$
     select
       exists (
         select from absurd.%1$I t
@@ -150,7 +157,7 @@ begin
         where q.queue_name = $2 and p.queue_created_at = q.created_at
       ),
       exists (select from absurd_effect.limits l where l.queue_name = $2)
-  $q$) into v_overdue, v_expired, v_due, v_paused, v_limited using v_now, p_queue;
+  $q$) || format('(%L, %L)', v_now, p_queue) into v_overdue, v_expired, v_due, v_paused, v_limited;
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
@@ -171,7 +178,8 @@ begin
       return;
     end if;
   end if;
-  return query execute absurd_effect.bind(p_queue, $q$
+  return query execute 'execute ' || absurd_effect.prepared(
+    p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', $q$
     with due as materialized (
       select r.run_id, t.task_id, r.available_at, t.first_started_at
       from absurd.%2$I r
@@ -212,7 +220,9 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) using v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked;
+  $q$) || format(
+    '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+  );
 end;
 $$;
 
