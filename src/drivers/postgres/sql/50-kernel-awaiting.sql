@@ -1,6 +1,6 @@
 -- Waiting for tasks.
 --
--- Who waits holds the tasks FOR SHARE until it has registered; who ends a task has it FOR UPDATE before it looks who waits.
+-- Who waits holds the tasks FOR SHARE until it has registered; who ends a task has changed or locked it before it looks who waits.
 -- So no end is missed. A registered wait for a task is a row of the waits: its step is the wait's with ':' and the task's id
 -- behind it, its event '$task:' and the id when the wait is over as soon as one of the tasks has not completed, else
 -- '$settled:' and the id.

@@ -19,60 +19,59 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
 as $$
 declare
   v_now constant timestamptz := absurd.current_time();
-  v_tasks uuid[];
-  v_runs uuid[];
   v_ords bigint[];
-  v_outcomes text[];
+  v_runs uuid[];
+  v_tasks uuid[];
 begin
+  -- Only the runs are locked beforehand: whoever changes a task that has an unfinished run has that run locked. Who waits for
+  -- tasks holds them, so they are updated in the order of their runs, as all lock them. A join by any() can only look up the
+  -- tasks of sorted runs, never the runs of tasks in whatever order.
   execute absurd_effect.bind(p_queue, $q$
-    with item as materialized (
-      select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e -> 'result' as result
+    with held as materialized (
+      select i.ord, i.e -> 'result' as result, r.run_id,
+        r.state = 'running' and (i.e ->> 'token' is null or r.claimed_by = i.e ->> 'token') as applies
       from jsonb_array_elements($1) with ordinality i (e, ord)
-    ),
-    held as materialized (
-      select item.*, r.task_id, r.state, t.state as task_state,
-        r.state = 'running' and (item.token is null or r.claimed_by = item.token) as applies
-      from item
-      join absurd.%2$I r on r.run_id = item.run_id
-      join absurd.%1$I t on t.task_id = r.task_id
-      order by greatest(r.run_id, r.run_id), item.ord
-      for update of r, t
-    ),
-    chosen as materialized (
-      select distinct on (held.run_id) held.* from held where held.applies order by held.run_id, held.ord
+      join absurd.%2$I r on r.run_id = (i.e ->> 'run')::uuid
+      order by greatest(r.run_id, r.run_id), i.ord
+      for update of r
     ),
     run as (
       update absurd.%2$I r
       set state = 'completed', completed_at = $2, result = chosen.result
-      from chosen
+      from (select distinct on (run_id) held.* from held where applies order by run_id, ord) chosen
       where r.run_id = chosen.run_id
-      returning chosen.ord, r.run_id, chosen.task_id, r.result
+      returning chosen.ord, r.run_id, r.task_id, r.result
     ),
     task as (
       update absurd.%1$I t
       set state = 'completed', completed_payload = run.result, last_attempt_run = run.run_id
-      from run
-      where t.task_id = run.task_id
+      from (select run.* from run order by run_id) run
+      where t.task_id = any (array[run.task_id])
     )
-    select array_agg(run.task_id) filter (where run.ord is not null),
-      array_agg(run.run_id) filter (where run.ord is not null),
-      array_agg(item.ord) filter (where run.ord is null),
-      array_agg(absurd_effect.refusal(held.state, held.task_state)) filter (where run.ord is null)
-    from item
-    left join held on held.ord = item.ord
-    left join run on run.ord = item.ord
-  $q$) into v_tasks, v_runs, v_ords, v_outcomes using p_items, v_now;
-  -- By itself, where it costs less to plan.
-  execute absurd_effect.bind(p_queue, 'delete from absurd.%5$I where run_id = any ($1)') using v_runs;
-  perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
-  perform absurd_effect.hint_ended(p_queue, v_tasks);
-  if v_ords is not null then
-    return query select * from unnest(v_ords, v_outcomes);
+    select array_agg(ord), array_agg(run_id), array_agg(task_id) from run
+  $q$) into v_ords, v_runs, v_tasks using p_items, v_now;
+  if v_runs is not null then
+    -- By itself, where it costs less to plan.
+    execute absurd_effect.bind(p_queue, 'delete from absurd.%5$I where run_id = any ($1)') using v_runs;
+    perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
+    perform absurd_effect.hint_ended(p_queue, v_tasks);
   end if;
+  if cardinality(v_ords) = jsonb_array_length(p_items) then
+    return;
+  end if;
+  -- Hardly ever. The runs are locked, so they are as they were, but for those that an earlier item has completed.
+  return query execute absurd_effect.bind(p_queue, $q$
+    select i.ord, absurd_effect.refusal(r.state, t.state)
+    from jsonb_array_elements($1) with ordinality i (e, ord)
+    left join absurd.%2$I r on r.run_id = (i.e ->> 'run')::uuid
+    left join absurd.%1$I t on t.task_id = r.task_id
+    where i.ord <> all ($2)
+  $q$) using p_items, coalesce(v_ords, '{}');
 end;
 $$;
 
