@@ -63,6 +63,48 @@ begin
 end;
 $$;
 
+-- Spawns a task for each of the array `p_params`, which has these params; everything else of all of them is `p_task`, a task of
+-- `absurd_effect.spawn` without params and without a key. Returns a row for each, in their order. What is the same for all is
+-- looked at once, so many of these take the server two thirds of the time, and few of them a half.
+create or replace function absurd_effect.spawn_alike(p_queue text, p_task jsonb, p_params jsonb)
+returns table (task_id uuid, run_id uuid)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_now constant timestamptz := absurd.current_time();
+  v_due constant timestamptz := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
+    v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
+  )) else v_now end;
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    with item as materialized (
+      select i.ord, i.e as params, absurd.portable_uuidv7() as task_id, absurd.portable_uuidv7() as run_id
+      from jsonb_array_elements($1) with ordinality i (e, ord)
+    ),
+    task as (
+      insert into absurd.%1$I (task_id, task_name, params, headers, retry_strategy, max_attempts, cancellation,
+        enqueue_at, state, attempts, last_attempt_run)
+      select item.task_id, $2, item.params, $3, $4, $5, $6, $7, $8, 1, item.run_id from item
+    ),
+    run as (
+      insert into absurd.%2$I (run_id, task_id, attempt, state, available_at, created_at)
+      select item.run_id, item.task_id, 1, $8, $7, $9 from item
+    )
+    select item.task_id, item.run_id from item order by item.ord
+  $q$) using p_params, p_task ->> 'name', nullif(p_task -> 'headers', 'null'), nullif(p_task -> 'retry_strategy', 'null'),
+    (p_task ->> 'max_attempts')::integer, nullif(p_task -> 'cancellation', 'null'), v_due,
+    case when v_due > v_now then 'sleeping' else 'pending' end, v_now;
+  if found then
+    perform absurd_effect.hint_work(p_queue);
+    if jsonb_typeof(p_task -> 'headers') = 'object' and p_task -> 'headers' ? '$limit' then
+      perform absurd_effect.declare_limits(p_queue, jsonb_build_array(p_task), array[1]::bigint[]);
+    end if;
+  end if;
+end;
+$$;
+
 -- Spawns tasks that have idempotency keys. Returns an array of {"ord", "task", "run", "attempt", "created"}; or, when
 -- `p_strict` and a key belongs to a task with another name or other params, an object {"key", "task", "differs"}, and
 -- then nothing has been written.
