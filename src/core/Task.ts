@@ -227,7 +227,9 @@ export const make = <
     error: Stored.codec<E>(`error of task "${name}"`, error)
   }
   const policy = options.retry ?? RetryStrategy.standard
-  const prepare = prepareSpawn(name, codecs.params, options as Defaults<Params["Type"]>, policy)
+  const defaults = options as Defaults<Params["Type"]>
+  const prepare = prepareSpawn(name, codecs.params, defaults, policy)
+  const prepareMany = prepareSpawns(codecs.params, defaults, prepare)
   const toSpawned = (queue: QueueName, spawned: Driver.Spawned): SpawnedTask<S, E> => ({
     ...TaskHandle.make<S, E>(codecs, queue, spawned.taskId),
     runId: spawned.runId,
@@ -258,7 +260,7 @@ export const make = <
       const { driver } = yield* Absurd
       const queue = yield* resolveQueue(options.queue)
       const limits = yield* Stored.Limits
-      const tasks = yield* Eager.forEach(values, (value) => prepare(limits, value, spawnOptions))
+      const tasks = yield* prepareMany(limits, values, spawnOptions)
       if (tasks.length === 0) return []
       const spawned = yield* Child.spawn(
         queue,
@@ -342,6 +344,24 @@ const prepareSpawn = <A, RD, RE>(
       limit: options.limit ?? limitOf(defaults.limit, value),
       maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? (Schedule.isSchedule(policy) ? 20 : 5)
     }))
+
+/** The same for many. What the options say of all of them is looked at once, with the first. */
+const prepareSpawns = <A, RD, RE>(
+  codec: Stored.EagerCodec<A, RD, RE>,
+  defaults: Defaults<A>,
+  prepare: ReturnType<typeof prepareSpawn<A, RD, RE>>
+) =>
+(limits: Stored.Limits, values: Iterable<A>, options: SpawnOptions = {}) => {
+  const ofParams = options.idempotencyKey === undefined && defaults.idempotencyKey !== undefined ||
+    options.limit === undefined && defaults.limit?.key !== undefined
+  let first: Driver.SpawnItem | undefined
+  return Eager.forEach(values, (value) => {
+    if (ofParams) return prepare(limits, value, options)
+    if (first === undefined) return Effect.mapEager(prepare(limits, value, options), (item) => first = item)
+    const known = first
+    return Effect.mapEager(codec.encodeWithin(limits, value), (params) => ({ ...known, params }))
+  })
+}
 
 const limitOf = <A>(limit: Limit.OfParams<A> | undefined, params: A): Limit.TaskLimit | undefined =>
   limit === undefined ? undefined : { with: limit.with, key: limit.key?.(params) }
