@@ -11,7 +11,8 @@ describe("Eager.forEach", () => {
     "keeps the order of what is there %s, however much it is",
     ([, later]) =>
       Effect.gen(function*() {
-        const use = (n: number) => later(n) ? Effect.as(Effect.yieldNow, n * 2) : Effect.succeed(n * 2)
+        const use = (n: number, place: number) =>
+          later(n) ? Effect.as(Effect.yieldNow, n + place) : Effect.succeed(n + place)
         assert.deepStrictEqual(yield* Eager.forEach(numbers(20_000), use), numbers(20_000).map((n) => n * 2))
       })
   )
