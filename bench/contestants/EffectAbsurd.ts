@@ -75,7 +75,7 @@ export const effectAbsurd: Contestant = {
       hasSteps: true,
       spawn: (job) => runtime.runPromise(spawnOne[job]({})),
       bulkSpawn: async (count, job) => {
-        for (const size of parts(count, 1000)) {
+        for (const size of parts(count, 10_000)) {
           await runtime.runPromise(spawnMany[job](Array.from({ length: size }, () => ({}))))
         }
       },

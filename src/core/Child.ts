@@ -8,6 +8,7 @@ import { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
 import { CurrentRun } from "./CurrentRun.ts"
 import * as Driver from "./Driver.ts"
+import * as Eager from "./Eager.ts"
 import { type DriverError, type IdempotencyConflict, InvalidUse, NotFound } from "./Errors.ts"
 import { CheckpointName, IdempotencyKey, isTerminal, type QueueName, TaskId } from "./Identifiers.ts"
 import { once } from "./Replay.ts"
@@ -44,7 +45,8 @@ export const spawn = (
     const run = current.value
     return run.named(`$spawn:${first.name}`, (step) => {
       const keys = `$child:${run.taskId}:${step}:`
-      const spawned = Effect.forEach(tasks, (task, index) => keyed(task, `${keys}${index}`)).pipe(
+      const spawned = Eager.forEach(tasks, (task, index) => keyed(task, `${keys}${index}`)).pipe(
+        Effect.orDie,
         // Before they exist, so that none is forgotten.
         Effect.tap(() => owned ? own(run, step, { queue, keys, count: tasks.length }) : Effect.void),
         Effect.flatMap((tasks) =>
@@ -225,11 +227,10 @@ const joinWithin = (
       }
     }))
 
-const keyed = (task: Driver.SpawnItem, key: string): Effect.Effect<Driver.SpawnItem> =>
-  task.idempotencyKey !== null ? Effect.succeed(task) : Effect.map(
-    Effect.orDie(decodeKey(key)),
-    (idempotencyKey) => ({ ...task, idempotencyKey })
-  )
+const keyed = (task: Driver.SpawnItem, key: string): Effect.Effect<Driver.SpawnItem, Schema.SchemaError> =>
+  task.idempotencyKey !== null
+    ? Effect.succeed(task)
+    : Effect.mapEager(decodeKey(key), (idempotencyKey) => ({ ...task, idempotencyKey }))
 
 const decodeKey = Schema.decodeUnknownEffect(IdempotencyKey)
 

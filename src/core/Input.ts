@@ -7,7 +7,8 @@ import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import { InvalidInput } from "./Errors.ts"
 
 /**
- * A function that returns its argument as a value of `schema`, or fails with an `InvalidInput` that names `field`.
+ * A function that returns its argument as a value of `schema`, or fails with an `InvalidInput` that names `field`. It is an
+ * `Exit` when the schema has nothing to wait for.
  *
  * @since 0.1.0
  * @category constructors
@@ -15,7 +16,7 @@ import { InvalidInput } from "./Errors.ts"
 export const check = <S extends Schema.ConstraintDecoder<unknown>>(field: string, schema: S) => {
   const decode = Schema.decodeUnknownEffect(schema)
   return (value: unknown): Effect.Effect<S["Type"], InvalidInput> =>
-    Effect.mapError(decode(value), (error) => InvalidInput.fromSchema(field, error))
+    Effect.mapErrorEager(decode(value), (error) => InvalidInput.fromSchema(field, error))
 }
 
 /**

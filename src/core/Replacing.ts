@@ -44,7 +44,8 @@ export const replaceTask = Effect.fn("Absurd.replaceTask")(function*(
   }
 ): Effect.fn.Return<Replaced, Spawning.SpawnError, Absurd> {
   const queue = yield* resolveQueue(options.queue)
-  const item = yield* Spawning.prepare(name, yield* Stored.normalize("params", params), options)
+  const limits = yield* Stored.Limits
+  const item = yield* Spawning.prepare(limits, name, yield* Stored.normalizeWithin(limits, "params", params), options)
   return yield* replace(queue, item, options.due)
 })
 

@@ -119,17 +119,19 @@ export const validate = (strategy: RetryStrategy): Effect.Effect<RetryStrategy, 
       return Effect.succeed(none)
     case "fixed": {
       const { base_seconds } = strategy as Extract<RetryStrategy, { readonly kind: "fixed" }>
-      return Effect.as(within("base", base_seconds, limit), { kind: "fixed", base_seconds })
+      return Effect.mapEager(within("base", base_seconds, limit), () => ({ kind: "fixed", base_seconds }))
     }
     case "exponential": {
       const { base_seconds, factor, max_seconds } = strategy as Extract<RetryStrategy, { readonly kind: "exponential" }>
-      return Effect.as(
-        Effect.all([
-          within("base", base_seconds, limit),
-          within("factor", factor, 1e6),
-          max_seconds === undefined ? Effect.void : within("max", max_seconds, limit)
-        ]),
-        { kind: "exponential", base_seconds, factor, ...(max_seconds === undefined ? {} : { max_seconds }) }
+      return within("base", base_seconds, limit).pipe(
+        Effect.flatMapEager(() => within("factor", factor, 1e6)),
+        Effect.flatMapEager(() => max_seconds === undefined ? Effect.void : within("max", max_seconds, limit)),
+        Effect.mapEager(() => ({
+          kind: "exponential",
+          base_seconds,
+          factor,
+          ...(max_seconds === undefined ? {} : { max_seconds })
+        }))
       )
     }
     default:

@@ -8,6 +8,7 @@ import { Absurd, resolveQueue } from "./Absurd.ts"
 import * as CancellationPolicy from "./CancellationPolicy.ts"
 import type * as Driver from "./Driver.ts"
 import { Headers, limitHeader } from "./Driver.ts"
+import * as Eager from "./Eager.ts"
 import type { DriverError, IdempotencyConflict, InvalidInput, NotFound } from "./Errors.ts"
 import * as Hooks from "./Hooks.ts"
 import { IdempotencyKey, type QueueName, TaskName, WorkflowRunId } from "./Identifiers.ts"
@@ -82,7 +83,8 @@ export const spawnTask = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Spawned, SpawnError, Absurd> {
   const { coalesced } = yield* Absurd
   const queue: QueueName = yield* resolveQueue(options.queue)
-  const item = yield* prepare(name, yield* Stored.normalize("params", params), options)
+  const limits = yield* Stored.Limits
+  const item = yield* prepare(limits, name, yield* Stored.normalizeWithin(limits, "params", params), options)
   const [spawned] = yield* sendToWorkflow(
     queue,
     [item],
@@ -103,9 +105,14 @@ export const spawnTasks = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ReadonlyArray<Spawned>, SpawnError, Absurd> {
   const { driver } = yield* Absurd
   const queue = yield* resolveQueue(options.queue)
-  const items = yield* Effect.forEach(
+  const limits = yield* Stored.Limits
+  const items = yield* Eager.forEach(
     tasks,
-    (task) => Effect.flatMap(Stored.normalize("params", task.params), (params) => prepare(task.name, params, task))
+    (task) =>
+      Effect.flatMapEager(
+        Stored.normalizeWithin(limits, "params", task.params),
+        (params) => prepare(limits, task.name, params, task)
+      )
   )
   if (items.length === 0) return []
   return yield* sendToWorkflow(queue, items, (tasks) => driver.spawn({ queue, tasks }))
@@ -160,12 +167,14 @@ export const spawnCancellableTask = (
   })
 
 /**
- * Checks everything that a spawn would store. The params must be in normal form already.
+ * Checks everything that a spawn would store, but for the params, which have been checked within the same limits: those must be
+ * in normal form already. It is an `Exit` unless there are limits of tasks or policies of cancellation to be checked.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const prepare = Effect.fnUntraced(function*(
+export const prepare = Effect.fnUntracedEager(function*(
+  limits: Stored.Limits,
   name: string,
   params: Schema.Json,
   options: SpawnOptions
@@ -174,7 +183,7 @@ export const prepare = Effect.fnUntraced(function*(
   return {
     name: yield* checkTaskName(name),
     params,
-    headers: yield* prepareHeaders(options),
+    headers: yield* prepareHeaders(limits, options),
     retryStrategy: yield* RetryStrategy.validate(options.retryStrategy ?? RetryStrategy.standard),
     maxAttempts: yield* Input.integer("maxAttempts", options.maxAttempts ?? 5, { minimum: 1, maximum: 1_000_000 }),
     cancellation: cancellation === undefined ? null : yield* CancellationPolicy.make(cancellation),
@@ -214,19 +223,30 @@ const checkHeaders = Input.check("headers", Headers)
 const checkKind = Input.check("kind", Schema.Literals(["fixed", "exponential"]))
 const checkWorkflowRun = Input.check("workflowRunId", WorkflowRunId)
 
-const prepareHeaders = Effect.fnUntraced(function*({ headers, limit, workflowRunId }: SpawnOptions) {
-  if (headers === undefined && workflowRunId === undefined && limit === undefined) return null
-  const stored = yield* checkHeaders(yield* Stored.normalize("headers", headers === undefined ? {} : headers))
-  const asked = workflowRunId === undefined ? stored[workflowRunHeader] : workflowRunId
-  const limited = limit === undefined ? stored[limitHeader] : yield* Limit.stored(limit)
-  if (asked === undefined && limited === undefined) return stored
-  const all = {
-    ...stored,
-    ...(asked === undefined ? {} : { [workflowRunHeader]: yield* checkWorkflowRun(asked) }),
-    ...(limited === undefined ? {} : { [limitHeader]: yield* Limit.check(limited) })
+const prepareHeaders = (
+  limits: Stored.Limits,
+  options: SpawnOptions
+): Effect.Effect<Driver.SpawnItem["headers"], InvalidInput> =>
+  options.headers === undefined && options.workflowRunId === undefined && options.limit === undefined
+    ? Effect.succeed(null)
+    : prepareSome(limits, options)
+
+const prepareSome = Effect.fnUntracedEager(
+  function*(limits: Stored.Limits, { headers, limit, workflowRunId }: SpawnOptions) {
+    const stored = yield* checkHeaders(
+      yield* Stored.normalizeWithin(limits, "headers", headers === undefined ? {} : headers)
+    )
+    const asked = workflowRunId === undefined ? stored[workflowRunHeader] : workflowRunId
+    const limited = limit === undefined ? stored[limitHeader] : yield* Limit.stored(limit)
+    if (asked === undefined && limited === undefined) return stored
+    const all = {
+      ...stored,
+      ...(asked === undefined ? {} : { [workflowRunHeader]: yield* checkWorkflowRun(asked) }),
+      ...(limited === undefined ? {} : { [limitHeader]: yield* Limit.check(limited) })
+    }
+    return yield* checkHeaders(yield* Stored.normalizeWithin(limits, "headers", all))
   }
-  return yield* checkHeaders(yield* Stored.normalize("headers", all))
-})
+)
 
 /** Sends tasks, and tells of each the workflow run that is stored with it. */
 const sendToWorkflow = (

@@ -7,8 +7,21 @@
  *
  * @since 0.1.0
  */
-import { Context, Effect, Schema } from "effect"
+import { Context, Effect, Exit, Schema } from "effect"
 import { DecodeError, InvalidInput } from "./Errors.ts"
+
+/**
+ * How large a stored value may be.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Limits {
+  /** The longest JSON text, in UTF-16 code units; 2 Mi by default. */
+  readonly maxLength: number
+  /** The deepest nesting of arrays and objects; 512 by default. */
+  readonly maxDepth: number
+}
 
 /**
  * How large a stored value may be. Provide another value to change it.
@@ -16,12 +29,9 @@ import { DecodeError, InvalidInput } from "./Errors.ts"
  * @since 0.1.0
  * @category references
  */
-export const Limits = Context.Reference<{
-  /** The longest JSON text, in UTF-16 code units; 2 Mi by default. */
-  readonly maxLength: number
-  /** The deepest nesting of arrays and objects; 512 by default. */
-  readonly maxDepth: number
-}>("effect-absurd/core/Stored/Limits", { defaultValue: () => ({ maxLength: 2 * 1024 * 1024, maxDepth: 512 }) })
+export const Limits = Context.Reference<Limits>("effect-absurd/core/Stored/Limits", {
+  defaultValue: () => ({ maxLength: 2 * 1024 * 1024, maxDepth: 512 })
+})
 
 /**
  * The normal form of a JSON value, or `InvalidInput` naming the place within `field` where it cannot be stored: a NUL
@@ -32,15 +42,27 @@ export const Limits = Context.Reference<{
  * @category constructors
  */
 export const normalize = (field: string, value: unknown): Effect.Effect<Schema.Json, InvalidInput> =>
-  Effect.withFiber((fiber) => {
-    const walk = new Walk(fiber.getRef(Limits))
-    try {
-      return Effect.succeed(walk.normalize(value, 0))
-    } catch (error) {
-      const problem = error instanceof Refused ? error.problem : "could not be read"
-      return Effect.fail(new InvalidInput({ field: field + walk.place(), problem }))
-    }
-  })
+  Effect.withFiber((fiber) => normalizeWithin(fiber.getRef(Limits), field, value))
+
+/**
+ * {@link normalize} within given limits, at once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const normalizeWithin = (
+  limits: Limits,
+  field: string,
+  value: unknown
+): Exit.Exit<Schema.Json, InvalidInput> => {
+  const walk = new Walk(limits)
+  try {
+    return Exit.succeed(walk.normalize(value, 0))
+  } catch (error) {
+    const problem = error instanceof Refused ? error.problem : "could not be read"
+    return Exit.fail(new InvalidInput({ field: field + walk.place(), problem }))
+  }
+}
 
 /**
  * Turns the values of one schema into storable JSON and back.
@@ -56,25 +78,49 @@ export interface Codec<A, RD = never, RE = never> {
 }
 
 /**
+ * A codec that encodes many values without a step of the fiber for each.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface EagerCodec<A, RD = never, RE = never> extends Codec<A, RD, RE> {
+  /** `encode` within given limits: done at once, and so an `Exit`, unless the schema has to wait for something. */
+  readonly encodeWithin: (limits: Limits, value: A) => Effect.Effect<Schema.Json, InvalidInput, RE>
+}
+
+/**
  * The codec of `schema`, through its canonical JSON form (`Schema.toCodecJson`), so dates, bigints, options and branded
  * values come back as what they were. `slot` names the value in errors.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const codec = <S extends Schema.Constraint>(
+export const codec: <S extends Schema.Constraint>(
   slot: string,
   schema: S
-): Codec<S["Type"], S["DecodingServices"], S["EncodingServices"]> => {
+) => Codec<S["Type"], S["DecodingServices"], S["EncodingServices"]> = (slot, schema) => eagerCodec(slot, schema)
+
+/**
+ * {@link codec}, for values of which there may be many at once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const eagerCodec = <S extends Schema.Constraint>(
+  slot: string,
+  schema: S
+): EagerCodec<S["Type"], S["DecodingServices"], S["EncodingServices"]> => {
   const json = Schema.toCodecJson(schema)
   const encode = Schema.encodeUnknownEffect(json)
   const decode = Schema.decodeUnknownEffect(json)
+  const encodeWithin = (limits: Limits, value: S["Type"]) =>
+    Effect.flatMapEager(
+      Effect.mapErrorEager(encode(value), (error) => InvalidInput.fromSchema(slot, error)),
+      (encoded) => normalizeWithin(limits, slot, encoded)
+    )
   return {
-    encode: (value) =>
-      Effect.flatMap(
-        Effect.mapError(encode(value), (error) => InvalidInput.fromSchema(slot, error)),
-        (encoded) => normalize(slot, encoded)
-      ),
+    encode: (value) => Effect.withFiber((fiber) => encodeWithin(fiber.getRef(Limits), value)),
+    encodeWithin,
     decode: (stored) => Effect.mapError(decode(stored), (error) => DecodeError.fromSchema(slot, error))
   }
 }
@@ -143,9 +189,9 @@ class Refused {
 class Walk {
   private length = 0
   private readonly path: Array<string | number> = []
-  private readonly limits: { readonly maxLength: number; readonly maxDepth: number }
+  private readonly limits: Limits
 
-  constructor(limits: { readonly maxLength: number; readonly maxDepth: number }) {
+  constructor(limits: Limits) {
     this.limits = limits
   }
 

@@ -11,6 +11,7 @@ import type * as CancellationPolicy from "./CancellationPolicy.ts"
 import * as Child from "./Child.ts"
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
+import * as Eager from "./Eager.ts"
 import { type InvalidInput, InvalidUse, type Unhandled } from "./Errors.ts"
 import * as Failure from "./Failure.ts"
 import type { Handler } from "./Handlers.ts"
@@ -221,12 +222,14 @@ export const make = <
   const success = (options.success ?? Schema.Void) as S
   const error = (options.error ?? Schema.Never) as E
   const codecs = {
-    params: Stored.codec<Params>(`params of task "${name}"`, params),
+    params: Stored.eagerCodec<Params>(`params of task "${name}"`, params),
     success: Stored.codec<S>(`result of task "${name}"`, success),
     error: Stored.codec<E>(`error of task "${name}"`, error)
   }
   const policy = options.retry ?? RetryStrategy.standard
-  const prepare = prepareSpawn(name, codecs.params, options as Defaults<Params["Type"]>, policy)
+  const defaults = options as Defaults<Params["Type"]>
+  const prepare = prepareSpawn(name, codecs.params, defaults, policy)
+  const prepareMany = prepareSpawns(codecs.params, defaults, prepare)
   const toSpawned = (queue: QueueName, spawned: Driver.Spawned): SpawnedTask<S, E> => ({
     ...TaskHandle.make<S, E>(codecs, queue, spawned.taskId),
     runId: spawned.runId,
@@ -244,7 +247,7 @@ export const make = <
     spawn: Effect.fnUntraced(function*(value: Params["Type"], spawnOptions?: SpawnOptions) {
       const { coalesced } = yield* Absurd
       const queue = yield* resolveQueue(options.queue)
-      const item = yield* prepare(value, spawnOptions)
+      const item = yield* prepare(yield* Stored.Limits, value, spawnOptions)
       const [spawned] = yield* Child.spawn(
         queue,
         [item],
@@ -256,7 +259,8 @@ export const make = <
     spawnMany: Effect.fnUntraced(function*(values: Iterable<Params["Type"]>, spawnOptions?: SpawnOptions) {
       const { driver } = yield* Absurd
       const queue = yield* resolveQueue(options.queue)
-      const tasks = yield* Effect.forEach(values, (value) => prepare(value, spawnOptions))
+      const limits = yield* Stored.Limits
+      const tasks = yield* prepareMany(limits, values, spawnOptions)
       if (tasks.length === 0) return []
       const spawned = yield* Child.spawn(
         queue,
@@ -268,11 +272,15 @@ export const make = <
     }),
     replace: Effect.fnUntraced(function*(value, replaceOptions) {
       const queue = yield* resolveQueue(options.queue)
-      const replaced = yield* Replacing.replace(queue, yield* prepare(value, replaceOptions), replaceOptions?.due)
+      const item = yield* prepare(yield* Stored.Limits, value, replaceOptions)
+      const replaced = yield* Replacing.replace(queue, item, replaceOptions?.due)
       return { ...toSpawned(queue, replaced), replaced: replaced.replaced }
     }),
     prepare: (value, spawnOptions) =>
-      Effect.all({ queue: resolveQueue(options.queue), item: prepare(value, spawnOptions) }),
+      Effect.all({
+        queue: resolveQueue(options.queue),
+        item: Stored.Limits.use((limits) => prepare(limits, value, spawnOptions))
+      }),
     handle: (taskId) =>
       Effect.all([resolveQueue(options.queue), checkTaskId(taskId)]).pipe(
         Effect.map(([queue, id]) => TaskHandle.make<S, E>(codecs, queue, id))
@@ -319,16 +327,16 @@ type Defaults<A> = Pick<SpawnOptions, "maxAttempts" | "cancellation"> & {
   readonly limit?: Limit.OfParams<A> | undefined
 }
 
-/** What a spawn stores: its own options over those of the definition. */
+/** What a spawn stores: its own options over those of the definition. At once, as far as that is possible. */
 const prepareSpawn = <A, RD, RE>(
   name: string,
-  codec: Stored.Codec<A, RD, RE>,
+  codec: Stored.EagerCodec<A, RD, RE>,
   defaults: Defaults<A>,
   policy: RetryPolicy.RetryPolicy<never>
 ) =>
-(value: A, options: SpawnOptions = {}): Effect.Effect<Driver.SpawnItem, InvalidInput, RE> =>
-  Effect.flatMap(codec.encode(value), (params) =>
-    Spawning.prepare(name, params, {
+(limits: Stored.Limits, value: A, options: SpawnOptions = {}): Effect.Effect<Driver.SpawnItem, InvalidInput, RE> =>
+  Effect.flatMapEager(codec.encodeWithin(limits, value), (params) =>
+    Spawning.prepare(limits, name, params, {
       ...options,
       retryStrategy: RetryPolicy.stored(policy),
       idempotencyKey: options.idempotencyKey ?? defaults.idempotencyKey?.(value),
@@ -336,6 +344,24 @@ const prepareSpawn = <A, RD, RE>(
       limit: options.limit ?? limitOf(defaults.limit, value),
       maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? (Schedule.isSchedule(policy) ? 20 : 5)
     }))
+
+/** The same for many. What the options say of all of them is looked at once, with the first. */
+const prepareSpawns = <A, RD, RE>(
+  codec: Stored.EagerCodec<A, RD, RE>,
+  defaults: Defaults<A>,
+  prepare: ReturnType<typeof prepareSpawn<A, RD, RE>>
+) =>
+(limits: Stored.Limits, values: Iterable<A>, options: SpawnOptions = {}) => {
+  const ofParams = options.idempotencyKey === undefined && defaults.idempotencyKey !== undefined ||
+    options.limit === undefined && defaults.limit?.key !== undefined
+  let first: Driver.SpawnItem | undefined
+  return Eager.forEach(values, (value) => {
+    if (ofParams) return prepare(limits, value, options)
+    if (first === undefined) return Effect.mapEager(prepare(limits, value, options), (item) => first = item)
+    const known = first
+    return Effect.mapEager(codec.encodeWithin(limits, value), (params) => ({ ...known, params }))
+  })
+}
 
 const limitOf = <A>(limit: Limit.OfParams<A> | undefined, params: A): Limit.TaskLimit | undefined =>
   limit === undefined ? undefined : { with: limit.with, key: limit.key?.(params) }

@@ -97,12 +97,13 @@ export const make = <S extends Schema.Constraint, E extends Schema.Constraint>(
       Effect.flatMap(codecs.success.decode),
       Effect.catchTag("TaskFailed", (failed) => decodeFailure(codecs, failed))
     )
+  // Many handles are made by one spawn, and of most of them little is asked.
   return {
     taskId,
     queue,
-    await: awaitFor(undefined).pipe(Effect.catchTag(["Timeout", "InvalidInput"], Effect.die)),
+    await: Effect.suspend(() => awaitFor(undefined).pipe(Effect.catchTag(["Timeout", "InvalidInput"], Effect.die))),
     awaitFor,
-    cancel: Absurd.cancelTask(taskId, { queue }).pipe(Effect.catchTag("InvalidInput", Effect.die))
+    cancel: Effect.suspend(() => Absurd.cancelTask(taskId, { queue }).pipe(Effect.catchTag("InvalidInput", Effect.die)))
   }
 }
 

@@ -1,6 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { DateTime, Duration, Effect, type Layer, Schema } from "effect"
-import { Driver } from "../../src/core/Driver.ts"
+import { Driver, type SpawnItem } from "../../src/core/Driver.ts"
 import * as RetryStrategy from "../../src/core/RetryStrategy.ts"
 import type { TestTime } from "../support/TestTime.ts"
 import * as Fixture from "./Fixture.ts"
@@ -94,6 +94,58 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         const claimed = yield* q.claim({ limit: 40 })
         assert.deepStrictEqual(claimed.map((run) => run.runId), spawned.map(({ runId }) => runId).toSorted())
       }))
+
+    it.effect.each(
+      [
+        ["params", { params: { n: 9 } }],
+        ["name", { name: Fixture.task("other") }],
+        ["header", { headers: { trace: "abc", nested: { list: [1, 3] } } }],
+        ["header less", { headers: { trace: "abc" } }],
+        ["headers at all", { headers: null }],
+        ["retry strategy", { retryStrategy: RetryStrategy.exponential({ base: "5 seconds", max: "2 minutes" }) }],
+        ["kind of strategy", { retryStrategy: RetryStrategy.none }],
+        ["number of attempts", { maxAttempts: 5 }],
+        ["cancellation", { cancellation: { max_delay: 60 } }],
+        ["delay", { delay: Duration.seconds(30) }],
+        ["kind of delay", { delay: DateTime.makeUnsafe("2100-01-01T00:00:00Z") }],
+        ["delay at all", { delay: null }],
+        ["key", { idempotencyKey: Fixture.key("k") }]
+      ] as ReadonlyArray<readonly [string, Partial<SpawnItem>]>
+    )(
+      "tasks are stored as they are, all of which are alike but one with another %s",
+      ([, changed]) =>
+        Effect.gen(function*() {
+          const q = yield* Fixture.make
+          // Nothing of them is the same object.
+          const common = (params: Schema.Json) =>
+            Fixture.item({
+              name: Fixture.task("alike"),
+              params,
+              headers: { trace: "abc", nested: { list: [1, 2] } },
+              retryStrategy: RetryStrategy.exponential({ base: "5 seconds", max: "1 minute" }),
+              maxAttempts: 4,
+              cancellation: { max_delay: 60, max_duration: 600 },
+              delay: Duration.seconds(90)
+            })
+          const alike = [null, [1, [2]], { n: 1 }, "text", false].map(common)
+          for (const tasks of [alike, [...alike, { ...common(5), ...changed }, common(6)]]) {
+            const now = yield* q.time.now
+            const spawned = yield* q.driver.spawn({ queue: q.queue, tasks })
+            assert.lengthOf(spawned, tasks.length)
+            for (const [place, { delay, ...given }] of tasks.entries()) {
+              const due = delay === null ? now : DateTime.isDateTime(delay) ? delay : DateTime.addDuration(now, delay)
+              const state = delay === null ? "pending" : "sleeping"
+              const answer = spawned[place]!
+              assert.deepInclude(answer, { attempt: 1, created: true })
+              const [task, run] = [yield* q.getTask(answer.taskId), yield* q.getRun(answer.runId)]
+              const wanted = { ...given, enqueueAt: due, state, attempts: 1, lastAttemptRun: answer.runId }
+              assert.deepStrictEqual(Fixture.plain(task), Fixture.plain({ ...task, ...wanted }))
+              const wantedRun = { taskId: answer.taskId, attempt: 1, state, availableAt: due, createdAt: now }
+              assert.deepStrictEqual(Fixture.plain(run), Fixture.plain({ ...run, ...wantedRun }))
+            }
+          }
+        })
+    )
 
     it.effect.each(
       [

@@ -5,11 +5,12 @@
  */
 import { Effect, type Schema } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
-import type { Driver, Spawned, SpawnItem, TaskResult } from "../../core/Driver.ts"
+import type { Driver, Spawned, TaskResult } from "../../core/Driver.ts"
 import { type DriverError, IdempotencyConflict, InvalidInput, InvalidState, NotFound } from "../../core/Errors.ts"
 import { isTerminal, type RunId, type State, type TaskId } from "../../core/Identifiers.ts"
 import { undecodable } from "./PostgresRuns.ts"
 import * as Rows from "./Rows.ts"
+import * as SpawnItems from "./SpawnItems.ts"
 import * as SqlFailure from "./SqlFailure.ts"
 
 type Actions = Pick<Driver["Service"], "spawn" | "revisePending" | "emit" | "cancelTask" | "cancelRun" | "retryTask">
@@ -18,6 +19,20 @@ type Actions = Pick<Driver["Service"], "spawn" | "revisePending" | "emit" | "can
 export const makeActions = (sql: SqlClient.SqlClient): Actions => ({
   spawn: Effect.fnUntraced(function*({ queue, tasks }) {
     if (tasks.length === 0) return []
+    const alike = SpawnItems.alike(tasks)
+    if (alike !== undefined) {
+      const { params, task } = alike
+      const made = yield* SqlFailure.run(
+        sql,
+        "spawn",
+        queue,
+        "write",
+        sql<Pick<Spawned, "taskId" | "runId">>`
+          SELECT task_id::text AS "taskId", run_id::text AS "runId"
+          FROM absurd_effect.spawn_alike(${queue}, ${JSON.stringify(task)}::jsonb, ${JSON.stringify(params)}::jsonb)`
+      )
+      return made.map(({ runId, taskId }): Spawned => ({ taskId, runId, attempt: 1, created: true }))
+    }
     const rows = yield* SqlFailure.run(
       sql,
       "spawn",
@@ -25,7 +40,7 @@ export const makeActions = (sql: SqlClient.SqlClient): Actions => ({
       "write",
       sql<Rows.SpawnedRow>`
         SELECT task_id::text AS "taskId", run_id::text AS "runId", attempt, created, conflict::text AS conflict
-        FROM absurd_effect.spawn(${queue}, ${JSON.stringify(tasks.map(spawnItem))}::jsonb, true) ORDER BY ord`
+        FROM absurd_effect.spawn(${queue}, ${JSON.stringify(tasks.map(SpawnItems.encode))}::jsonb, true) ORDER BY ord`
     )
     const conflict = rows[0]?.conflict ?? null
     if (conflict !== null) {
@@ -48,7 +63,9 @@ export const makeActions = (sql: SqlClient.SqlClient): Actions => ({
       "write",
       sql<{ readonly taskId: TaskId; readonly runId: RunId }>`
         SELECT task_id::text AS "taskId", run_id::text AS "runId"
-        FROM absurd_effect.revise_pending(${queue}, ${key}, ${JSON.stringify(spawnItem(task))}::jsonb, ${keepDue})`
+        FROM absurd_effect.revise_pending(${queue}, ${key}, ${
+        JSON.stringify(SpawnItems.encode(task))
+      }::jsonb, ${keepDue})`
     ).pipe(
       Effect.map(([row]) => row === undefined ? undefined : { ...row, attempt: 1, created: false })
     ),
@@ -251,17 +268,6 @@ interface RetryRow {
   readonly allowed: number
   readonly attempts: number
 }
-
-const spawnItem = (item: SpawnItem) => ({
-  name: item.name,
-  params: item.params,
-  headers: item.headers,
-  retry_strategy: item.retryStrategy,
-  max_attempts: item.maxAttempts,
-  cancellation: item.cancellation,
-  idempotency_key: item.idempotencyKey,
-  ...(item.delay === null ? {} : Rows.dueItem(item.delay))
-})
 
 const stateOf = (
   rows: ReadonlyArray<StateRow>,

@@ -63,10 +63,62 @@ begin
 end;
 $$;
 
--- Spawns tasks that have idempotency keys. Returns an array of {"ord", "task", "run", "attempt", "created"}; or, when
--- `p_strict` and a key belongs to a task with another name or other params, an object {"key", "task", "differs"}, and
--- then nothing has been written.
-create or replace function absurd_effect.spawn_keyed(p_queue text, p_tasks jsonb, p_strict boolean) returns jsonb
+-- Spawns a task for each of the array `p_params`, which has these params; everything else of all of them is `p_task`, a task of
+-- `absurd_effect.spawn` without params and without a key. Returns a row for each, in their order. What is the same for all is
+-- looked at once, so many of these take the server two thirds of the time, and few of them a half.
+create or replace function absurd_effect.spawn_alike(p_queue text, p_task jsonb, p_params jsonb)
+returns table (task_id uuid, run_id uuid)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  v_now constant timestamptz := absurd.current_time();
+  v_due constant timestamptz := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
+    v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
+  )) else v_now end;
+begin
+  return query execute absurd_effect.bind(p_queue, $q$
+    with item as materialized (
+      select i.ord, i.e as params, absurd.portable_uuidv7() as task_id, absurd.portable_uuidv7() as run_id
+      from jsonb_array_elements($1) with ordinality i (e, ord)
+    ),
+    task as (
+      insert into absurd.%1$I (task_id, task_name, params, headers, retry_strategy, max_attempts, cancellation,
+        enqueue_at, state, attempts, last_attempt_run)
+      select item.task_id, $2, item.params, $3, $4, $5, $6, $7, $8, 1, item.run_id from item
+    ),
+    run as (
+      insert into absurd.%2$I (run_id, task_id, attempt, state, available_at, created_at)
+      select item.run_id, item.task_id, 1, $8, $7, $9 from item
+    )
+    select item.task_id, item.run_id from item order by item.ord
+  $q$) using p_params, p_task ->> 'name', nullif(p_task -> 'headers', 'null'), nullif(p_task -> 'retry_strategy', 'null'),
+    (p_task ->> 'max_attempts')::integer, nullif(p_task -> 'cancellation', 'null'), v_due,
+    case when v_due > v_now then 'sleeping' else 'pending' end, v_now;
+  if found then
+    perform absurd_effect.hint_work(p_queue);
+    if jsonb_typeof(p_task -> 'headers') = 'object' and p_task -> 'headers' ? '$limit' then
+      perform absurd_effect.declare_limits(p_queue, jsonb_build_array(p_task), array[1]::bigint[]);
+    end if;
+  end if;
+end;
+$$;
+
+-- Spawns tasks that have idempotency keys. Tells of each its place, its task, its newest run, the number of that and whether
+-- the task was made, in arrays of one length; or, when `p_strict` and a key belongs to a task with another name or other
+-- params, an object {"key", "task", "differs"}, and then nothing has been written.
+create or replace function absurd_effect.spawn_by_key(
+  p_queue text,
+  p_tasks jsonb,
+  p_strict boolean,
+  out ords bigint[],
+  out tasks uuid[],
+  out runs uuid[],
+  out attempts integer[],
+  out created boolean[],
+  out conflict jsonb
+)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -75,38 +127,38 @@ as $$
 declare
   v_now timestamptz := absurd.current_time();
   v_arbiter text;
-  v_places bigint[] := array(select generate_series(1, jsonb_array_length(p_tasks)));
-  v_found jsonb;
+  v_count constant integer := jsonb_array_length(p_tasks);
+  -- All of them, at first.
+  v_places bigint[];
+  v_ords bigint[];
+  v_tasks uuid[];
+  v_runs uuid[];
+  v_attempts integer[];
   v_conflict jsonb;
-  v_answer jsonb := '[]';
   v_limited constant boolean := jsonb_path_exists(p_tasks, '$[*].headers."$limit"');
 begin
   select case q.storage_mode when 'partitioned' then 'key' else 'task' end into v_arbiter
   from absurd.queues q where q.queue_name = p_queue;
   for i in 1 .. 100 loop
-    select coalesce(jsonb_agg(jsonb_build_object(
-      'ord', n.ord, 'task', n.task_id, 'run', n.run_id, 'attempt', 1, 'created', true
-    )), '[]') into v_found
+    select array_agg(n.ord), array_agg(n.task_id), array_agg(n.run_id) into v_ords, v_tasks, v_runs
     from absurd_effect.insert_tasks(p_queue, p_tasks, v_places, v_now, coalesce(v_arbiter, 'task')) n;
-    if v_limited then
-      perform absurd_effect.declare_limits(
-        p_queue, p_tasks, array(select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
-      );
+    if v_ords is not null then
+      if v_limited then
+        perform absurd_effect.declare_limits(p_queue, p_tasks, v_ords);
+      end if;
+      ords := ords || v_ords;
+      tasks := tasks || v_tasks;
+      runs := runs || v_runs;
+      attempts := attempts || array_fill(1, array[cardinality(v_ords)]);
+      created := created || array_fill(true, array[cardinality(v_ords)]);
     end if;
-    v_answer := v_answer || v_found;
-    v_places := array(
-      select place from unnest(v_places) place
-      where place not in (select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
-    );
-    if cardinality(v_places) = 0 then
-      return v_answer;
+    if cardinality(ords) = v_count then
+      return;
     end if;
+    v_places := array(select generate_series(1, v_count)::bigint except select unnest(ords));
     -- The owners of the keys. One that has been cleaned away in between is not found, and its key is free again.
     execute absurd_effect.bind(p_queue, $q$
-      select
-        coalesce(jsonb_agg(jsonb_build_object(
-          'ord', i.ord, 'task', t.task_id, 'run', t.last_attempt_run, 'attempt', t.attempts, 'created', false
-        )), '[]'),
+      select array_agg(i.ord), array_agg(t.task_id), array_agg(t.last_attempt_run), array_agg(t.attempts),
         (array_agg(jsonb_build_object('key', i.e ->> 'idempotency_key', 'task', t.task_id, 'differs',
           case when t.task_name <> i.e ->> 'name' then 'name' else 'params' end) order by i.ord)
           filter (where t.task_name <> i.e ->> 'name' or t.params <> coalesce(i.e -> 'params', 'null')))[1]
@@ -118,23 +170,26 @@ begin
       join absurd.%1$I t on t.idempotency_key = i.e ->> 'idempotency_key'
       $q$ end || $q$
       where i.ord = any ($2)
-    $q$) into v_found, v_conflict using p_tasks, v_places;
+    $q$) into v_ords, v_tasks, v_runs, v_attempts, v_conflict using p_tasks, v_places;
     if p_strict and v_conflict is not null then
       raise exception 'an idempotency key belongs to another task' using errcode = 'AE001';
     end if;
-    v_answer := v_answer || v_found;
-    v_places := array(
-      select place from unnest(v_places) place
-      where place not in (select (f ->> 'ord')::bigint from jsonb_array_elements(v_found) f)
-    );
-    if cardinality(v_places) = 0 then
-      return v_answer;
+    if v_ords is not null then
+      ords := ords || v_ords;
+      tasks := tasks || v_tasks;
+      runs := runs || v_runs;
+      attempts := attempts || v_attempts;
+      created := created || array_fill(false, array[cardinality(v_ords)]);
     end if;
+    if cardinality(ords) = v_count then
+      return;
+    end if;
+    v_places := array(select unnest(v_places) except select unnest(v_ords));
   end loop;
   raise exception 'the owner of an idempotency key in queue "%" keeps vanishing', p_queue
     using errcode = '40001', hint = 'Try again.';
 exception when sqlstate 'AE001' then
-  return v_conflict;
+  conflict := v_conflict;
 end;
 $$;
 
@@ -155,7 +210,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_answer jsonb;
+  v_answer record;
 begin
   if not jsonb_path_exists(p_tasks, '$[*].idempotency_key ? (@ != null)') then
     return query select n.ord, n.task_id, n.run_id, 1, true, null::jsonb
@@ -170,12 +225,13 @@ begin
   if p_strict then
     perform absurd_effect.require_read_committed();
   end if;
-  v_answer := absurd_effect.spawn_keyed(p_queue, p_tasks, p_strict);
-  if jsonb_typeof(v_answer) = 'object' then
-    return query select 1::bigint, (v_answer ->> 'task')::uuid, null::uuid, 0, false, v_answer;
+  select * into v_answer from absurd_effect.spawn_by_key(p_queue, p_tasks, p_strict);
+  if v_answer.conflict is not null then
+    return query select 1::bigint, (v_answer.conflict ->> 'task')::uuid, null::uuid, 0, false, v_answer.conflict;
   else
-    return query select x.ord, x.task, x.run, x.attempt, x.created, null::jsonb
-      from jsonb_to_recordset(v_answer) x (ord bigint, task uuid, run uuid, attempt integer, created boolean);
+    return query select x.ord, x.task, x.run, x.attempt, x.made, null::jsonb
+      from unnest(v_answer.ords, v_answer.tasks, v_answer.runs, v_answer.attempts, v_answer.created)
+        x (ord, task, run, attempt, made);
   end if;
 end;
 $$;
