@@ -71,6 +71,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Crew> {
   const context = Context.add(yield* Effect.context<never>(), Absurd, absurd)
   const clock = yield* Clock.Clock
+  const engine = Engine.make(absurd, context, options)
   const fork = Effect.runForkWith(context)
   const fibers = new Set<Fiber.Fiber<unknown>>()
   const waiting = new Map<RunId, Waiting>()
@@ -124,11 +125,9 @@ export const make = Effect.fnUntraced(function*(
       fill()
       announce()
     }
-    const execution = Engine.execute(claimed, {
+    const execution = engine.execute(claimed, {
       queue,
-      lease: options.lease,
       claimedAt,
-      stallAfter: options.stallAfter,
       track: (execution) => options.heartbeat.track(queue, execution),
       vacate
     })

@@ -3,13 +3,30 @@
  *
  * @since 0.1.0
  */
-import { Cause, Duration, Effect, Exit, Fiber, Hash, PubSub, type Schema, Scope } from "effect"
-import { Absurd } from "./Absurd.ts"
+import {
+  Cause,
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Hash,
+  Option,
+  PubSub,
+  References,
+  type Schema,
+  Scope,
+  Tracer
+} from "effect"
+import type { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
-import * as CurrentRun from "./CurrentRun.ts"
+import { CurrentRun, type Ending } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { DriverError, NotFound } from "./Errors.ts"
+import { Execution, type Host } from "./Execution.ts"
 import * as Failure from "./Failure.ts"
+import * as Family from "./Family.ts"
 import * as Guardian from "./Guardian.ts"
 import type { Handler } from "./Handlers.ts"
 import * as Hooks from "./Hooks.ts"
@@ -52,48 +69,112 @@ export interface Outcome {
 }
 
 /**
- * How runs are executed.
+ * What one execution is part of.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
   readonly queue: QueueName
-  /** How long the run was claimed for, and how long a checkpoint renews that. */
-  readonly lease: Duration.Duration
-  /** See `CurrentRun.Options`. */
+  /** When the run was claimed: the monotonic time, in milliseconds, before which the claim was not sent. */
   readonly claimedAt: number
-  /** See `CurrentRun.Options`. */
-  readonly stallAfter: Duration.Duration
   /** Told about each execution once its handler may run, and about its end. */
-  readonly track: (execution: CurrentRun.Execution) => () => void
+  readonly track: (execution: Execution) => () => void
   /** Told once the handler is over, before the store is. */
   readonly vacate: () => void
 }
 
 /**
- * Executes a claimed run. When it is interrupted, the handler's finalizers run and the run is handed back: claimable at
- * once, and without having spent an attempt.
+ * Executes the runs of one worker.
  *
  * @since 0.1.0
- * @category combinators
+ * @category models
  */
-export const execute = (claimed: Driver.Claimed, options: Options): Effect.Effect<Result, never, Absurd> =>
-  Effect.flatMap(Absurd, (absurd) => {
-    const handler = claimed.name === Compensation.guardian
-      ? Guardian.handler(absurd, options.queue, claimed.name)
-      : absurd.handlers.find(options.queue, claimed.name)
-    return handler === undefined
-      ? deferUnknown(absurd, claimed, options)
-      : runHandler(absurd, handler, claimed, options)
-  })
+export interface Engine {
+  /**
+   * Executes a claimed run. When it is interrupted, the handler's finalizers run and the run is handed back: claimable at
+   * once, and without having spent an attempt.
+   */
+  readonly execute: (claimed: Driver.Claimed, options: Options) => Effect.Effect<Result>
+}
+
+/**
+ * An engine in the context of a worker: what its handlers have in common is made once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  absurd: Absurd["Service"],
+  context: Context.Context<never>,
+  { lease, stallAfter }: Pick<Host, "lease" | "stallAfter">
+): Engine => {
+  const { coalesced, driver, outage } = absurd
+  const clock = Context.get(context, Clock.Clock)
+  const worker: Worker = {
+    ...absurd,
+    host: { coalesced, driver, outage, lease, stallAfter, clock },
+    settingOf: makeSettings(context)
+  }
+  return {
+    execute: (claimed, options) =>
+      Effect.suspend(() => {
+        const handler = claimed.name === Compensation.guardian
+          ? Guardian.handler(absurd, options.queue, claimed.name)
+          : absurd.handlers.find(options.queue, claimed.name)
+        return handler === undefined
+          ? deferUnknown(worker, claimed, options)
+          : runHandler(worker, handler, claimed, options)
+      })
+  }
+}
 
 // --- internal
 
-type Client = Absurd["Service"]
+/** The client of a worker, and what its executions have in common. */
+interface Worker extends Pick<Absurd["Service"], "coalesced" | "driver" | "handlers" | "outage" | "outcomes"> {
+  readonly host: Host
+  readonly settingOf: (handler: Handler) => Setting
+}
+
+/** Where a handler is executed. */
+interface Setting {
+  readonly context: Context.Context<never>
+  /** Annotations of logs of the handler's own services, if there are any. */
+  readonly annotations: { readonly [key: string]: unknown } | undefined
+  readonly execute: (params: Schema.Json, run: CurrentRun["Service"]) => ReturnType<Handler["execute"]>
+}
+
+/** The services of a handler are put into the worker's context once, not for each run. */
+const makeSettings = (own: Context.Context<never>): Worker["settingOf"] => {
+  const around = Context.get(own, Hooks.Execution)
+  const known = new WeakMap<Handler, Setting>()
+  const make = (handler: Handler): Setting => {
+    // The code of hooks has the services of the worker, not those of the handler.
+    if (around !== Hooks.Execution.defaultValue()) {
+      return {
+        context: Family.watching(own),
+        annotations: undefined,
+        execute: (params, run) => around(Effect.provideContext(handler.execute(params), handler.context), run)
+      }
+    }
+    const context = Context.merge(own, handler.context)
+    const annotations = Context.get(context, References.CurrentLogAnnotations)
+    return {
+      context: Family.watching(context),
+      annotations: annotations === Context.get(own, References.CurrentLogAnnotations) ? undefined : annotations,
+      execute: handler.execute
+    }
+  }
+  return (handler) => {
+    const setting = known.get(handler) ?? make(handler)
+    known.set(handler, setting)
+    return setting
+  }
+}
 
 /** A worker of another version may know the task: it is put back, without an attempt, for 15 to 30 seconds. */
-const deferUnknown = (absurd: Client, claimed: Driver.Claimed, options: Options): Effect.Effect<Result> =>
+const deferUnknown = (absurd: Worker, claimed: Driver.Claimed, options: Options): Effect.Effect<Result> =>
   Effect.suspend(() =>
     absurd.handlers.missed(options.queue, claimed.name) === 1
       ? Effect.logWarning("No handler for this task in this program; putting its runs back")
@@ -107,7 +188,7 @@ const deferUnknown = (absurd: Client, claimed: Driver.Claimed, options: Options)
 
 /** Within the region that cannot be interrupted, so each end is seen. */
 const observed = (
-  absurd: Client,
+  absurd: Worker,
   claimed: Driver.Claimed,
   options: Options,
   execution: Effect.Effect<Result>
@@ -127,7 +208,7 @@ const unknownDelay = (claimed: Driver.Claimed) =>
 
 /** What cannot be handed back while its lease holds comes back by itself. */
 const handBack = (
-  absurd: Client,
+  absurd: Worker,
   claimed: Driver.Claimed,
   options: Options,
   until: Duration.Duration
@@ -135,13 +216,13 @@ const handBack = (
   absurd.outage.persist(
     absurd.coalesced.release(options.queue, { runId: claimed.runId, token: claimed.token, until })
   ).pipe(
-    Effect.timeoutOption(options.lease),
+    Effect.timeoutOption(absurd.host.lease),
     Effect.catch((error: DriverError | NotFound) => Effect.logWarning("Could not hand the run back", error)),
     Effect.asVoid
   )
 
 const runHandler = (
-  absurd: Client,
+  absurd: Worker,
   handler: Handler,
   claimed: Driver.Claimed,
   options: Options
@@ -152,32 +233,18 @@ const runHandler = (
       claimed,
       options,
       Effect.withFiber((fiber) => {
-        const scope = Scope.makeUnsafe()
-        const execution = CurrentRun.makeUnsafe(
-          {
-            driver: absurd.driver,
-            coalesced: absurd.coalesced,
-            outage: absurd.outage,
-            queue: options.queue,
-            claimed,
-            lease: options.lease,
-            claimedAt: options.claimedAt,
-            stallAfter: options.stallAfter
-          },
-          scope,
-          fiber.context
-        )
+        const execution = new Execution(absurd.host, options, claimed, fiber.context)
         const untrack = options.track(execution)
-        const settled = Effect.flatMap(runToEnd(handler, execution, restore), (end) => {
+        const settled = Effect.flatMap(runToEnd(absurd.settingOf(handler), execution, fiber, restore), (end) => {
           options.vacate()
           // Interrupted from outside: the worker shuts down.
           if (end === undefined) return Effect.as(handBack(absurd, claimed, options, Duration.zero), deferred)
           // The work is done, and the store is told so even when the worker shuts down meanwhile.
           return settle(absurd, handler, execution, end, options)
         })
-        return Effect.onExit(settled, (exit) => {
+        return Effect.onExit(settled, () => {
           untrack()
-          return Scope.close(scope, exit)
+          return execution.close
         })
       })
     )
@@ -185,7 +252,7 @@ const runHandler = (
 
 type End =
   | { readonly _tag: "Exited"; readonly exit: Exit.Exit<Schema.Json, unknown> }
-  | CurrentRun.Ending
+  | Ending
 
 const deferred: Result = { _tag: "Deferred" }
 
@@ -194,45 +261,68 @@ const deferred: Result = { _tag: "Deferred" }
  * its finalizers have run when this returns. To be called where it cannot be interrupted, with what restores that.
  */
 const runToEnd = (
-  handler: Handler,
-  execution: CurrentRun.Execution,
+  setting: Setting,
+  execution: Execution,
+  parent: Fiber.Fiber<unknown, unknown>,
   restore: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-): Effect.Effect<End | undefined> =>
-  Effect.withFiber((parent) => {
-    const around = parent.getRef(Hooks.Execution)
-    const run = Telemetry.waiting(execution.service)
-    // Suspended, because the program's code may throw here already.
-    const handling = Effect.suspend(() => Effect.scoped(around(handler.execute(execution.claimed.params), run))).pipe(
-      Effect.provideService(CurrentRun.CurrentRun, run),
-      execution.supervise
-    )
-    return Effect.flatMap(Effect.forkDetach(handling, { startImmediately: true }), (fiber) => {
-      const exit = fiber.pollUnsafe()
-      // Many handlers do not wait for anything.
-      if (exit !== undefined) return Effect.succeed<End>(execution.ended ?? { _tag: "Exited", exit })
-      const over = Effect.callback<void>((resume) => {
-        const wake = () => resume(Effect.void)
-        execution.onEnded = wake
-        if (execution.ended !== undefined) wake()
-        fiber.addObserver(wake)
-      })
-      return Effect.flatMap(Effect.exit(restore(over)), (waited) => {
-        const exit = fiber.pollUnsafe()
-        // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
-        const stopped = exit === undefined ? Fiber.interrupt(fiber) : Effect.void
-        return Effect.map(stopped, (): End | undefined => {
-          if (Exit.isFailure(waited)) return undefined
-          // Whatever the handler made of it, a run that has ended in the store has ended.
-          return execution.ended ?? { _tag: "Exited", exit: exit ?? fiber.pollUnsafe()! }
-        })
-      })
+): Effect.Effect<End | undefined> => {
+  const fiber = Effect.runForkWith(setting.context)(handling(setting, execution, parent))
+  const exit = fiber.pollUnsafe()
+  // Many handlers do not wait for anything.
+  if (exit !== undefined) return Effect.succeed(execution.ended ?? { _tag: "Exited", exit })
+  const over = Effect.callback<void>((resume) => {
+    const wake = () => resume(Effect.void)
+    execution.onEnded = wake
+    if (execution.ended !== undefined) wake()
+    fiber.addObserver(wake)
+  })
+  return Effect.flatMap(Effect.exit(restore(over)), (waited) => {
+    const exit = fiber.pollUnsafe()
+    // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
+    const stopped = exit === undefined ? Fiber.interrupt(fiber) : Effect.void
+    return Effect.map(stopped, (): End | undefined => {
+      if (Exit.isFailure(waited)) return undefined
+      // Whatever the handler made of it, a run that has ended in the store has ended.
+      return execution.ended ?? { _tag: "Exited", exit: exit ?? fiber.pollUnsafe()! }
     })
+  })
+}
+
+/** The handler with all that is the run's own: its identity, its scope, its place in logs and traces. */
+const handling = (
+  { annotations, execute }: Setting,
+  execution: Execution,
+  parent: Fiber.Fiber<unknown, unknown>
+): Effect.Effect<Schema.Json, unknown> =>
+  Effect.withFiber((fiber) => {
+    const { claimed, family, service } = execution
+    const scope = Scope.makeUnsafe()
+    family.root = fiber
+    const logged = parent.getRef(References.CurrentLogAnnotations)
+    const span = Context.getOption(parent.context, Tracer.ParentSpan)
+    const handled = Effect.updateContext(
+      // Suspended, because the program's code may throw here already.
+      Effect.suspend(() => execute(claimed.params, service)),
+      (context: Context.Context<never>) => {
+        const own = context.pipe(
+          Context.add(CurrentRun, service),
+          Context.add(Scope.Scope, scope),
+          Context.add(Family.Current, family),
+          Context.add(
+            References.CurrentLogAnnotations,
+            annotations === undefined ? logged : { ...annotations, ...logged }
+          )
+        )
+        return Option.isSome(span) ? Context.add(own, Tracer.ParentSpan, span.value) : own
+      }
+    )
+    return Effect.onExit(handled, (exit) => Scope.close(scope, exit))
   })
 
 const settle = (
-  absurd: Client,
+  absurd: Worker,
   handler: Handler,
-  execution: CurrentRun.Execution,
+  execution: Execution,
   end: End,
   options: Options
 ): Effect.Effect<Result> => {
@@ -254,8 +344,8 @@ const settle = (
  * no longer running; then the run itself says whether it was this claim that ended it.
  */
 const tell = <A extends { readonly outcome: Driver.Outcome }>(
-  absurd: Client,
-  execution: CurrentRun.Execution,
+  absurd: Worker,
+  execution: Execution,
   options: Options,
   request: Effect.Effect<A, DriverError | NotFound>,
   onStored: (answer: A) => Result
@@ -289,15 +379,15 @@ const tell = <A extends { readonly outcome: Driver.Outcome }>(
 }
 
 /** The store works, but not for this run: another attempt of the task would meet the same. */
-const refused = (absurd: Client, claimed: Driver.Claimed, options: Options, error: DriverError | NotFound) =>
+const refused = (absurd: Worker, claimed: Driver.Claimed, options: Options, error: DriverError | NotFound) =>
   Effect.logError("The store refused to work for this run; putting it back", error).pipe(
     Effect.andThen(handBack(absurd, claimed, options, unknownDelay(claimed))),
     Effect.as({ _tag: "Deferred" } as const)
   )
 
 const complete = (
-  absurd: Client,
-  execution: CurrentRun.Execution,
+  absurd: Worker,
+  execution: Execution,
   result: Schema.Json,
   options: Options
 ): Effect.Effect<Result> => {
@@ -310,9 +400,9 @@ const complete = (
 }
 
 const fail = (
-  absurd: Client,
+  absurd: Worker,
   handler: Handler,
-  execution: CurrentRun.Execution,
+  execution: Execution,
   cause: Cause.Cause<unknown>,
   options: Options
 ): Effect.Effect<Result> => {

@@ -9,8 +9,8 @@
  */
 import { Clock, Duration, Effect, Latch, Result, Schedule, type Scope } from "effect"
 import type { Absurd } from "./Absurd.ts"
-import type * as CurrentRun from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
+import type { Execution } from "./Execution.ts"
 import type { QueueName, RunId } from "./Identifiers.ts"
 import * as Lease from "./Lease.ts"
 import * as Outage from "./Outage.ts"
@@ -23,7 +23,7 @@ export { monotonicMillis } from "./Lease.ts"
  * @since 0.1.0
  * @category models
  */
-export type Beating = Pick<CurrentRun.Execution, "claimed" | "settling" | "end" | "lease">
+export type Beating = Pick<Execution, "claimed" | "settling" | "end" | "lease">
 
 /**
  * The heart of one worker.

@@ -224,24 +224,25 @@ export const stepping = <A, E, R>(
 }
 
 /**
- * The run with spans for its waits: `absurd.sleep` for timers, `absurd.wait` for events and tasks. A wait that the run is
- * suspended for ends interrupted; the execution that goes on has one of its own, with `absurd.replayed`.
+ * Waits in a span: `absurd.sleep` for a timer, `absurd.wait` for events and tasks. A wait that the run is suspended for ends
+ * interrupted; the execution that goes on has one of its own, with `absurd.replayed`.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const waiting = (run: CurrentRun["Service"]): CurrentRun["Service"] => ({
-  ...run,
-  wait: (wait) =>
-    withSpan(wait._tag === "Timer" ? "absurd.sleep" : "absurd.wait", {
-      attributes: {
-        ...identityOf(run),
-        "absurd.step": wait.step,
-        "absurd.replayed": run.recall(wait.step) !== undefined,
-        ...(wait._tag === "Event" ? { "absurd.event": wait.event } : {})
-      }
-    }, () => run.wait(wait))
-})
+export const waiting = <A, E, R>(
+  run: CurrentRun["Service"],
+  wait: Driver.Wait,
+  evaluate: () => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  withSpan(wait._tag === "Timer" ? "absurd.sleep" : "absurd.wait", {
+    attributes: {
+      ...identityOf(run),
+      "absurd.step": wait.step,
+      "absurd.replayed": run.recall(wait.step) !== undefined,
+      ...(wait._tag === "Event" ? { "absurd.event": wait.event } : {})
+    }
+  }, evaluate)
 
 // --- internal
 
