@@ -3,34 +3,18 @@
  *
  * @since 0.1.0
  */
-import {
-  Cause,
-  Clock,
-  Context,
-  Duration,
-  Effect,
-  Exit,
-  Fiber,
-  Hash,
-  Option,
-  PubSub,
-  References,
-  type Schema,
-  Scope,
-  Tracer
-} from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Hash, PubSub, type Schema } from "effect"
 import type { Absurd } from "./Absurd.ts"
 import * as Compensation from "./Compensation.ts"
-import { CurrentRun, type Ending } from "./CurrentRun.ts"
+import type { Ending } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { DriverError, NotFound } from "./Errors.ts"
 import { Execution, type Host } from "./Execution.ts"
 import * as Failure from "./Failure.ts"
-import * as Family from "./Family.ts"
 import * as Guardian from "./Guardian.ts"
 import type { Handler } from "./Handlers.ts"
-import * as Hooks from "./Hooks.ts"
 import type { QueueName, RunId, TaskId } from "./Identifiers.ts"
+import * as Setting from "./Setting.ts"
 import * as Telemetry from "./Telemetry.ts"
 
 /**
@@ -82,6 +66,22 @@ export interface Options {
   readonly track: (execution: Execution) => () => void
   /** Told once the handler is over, before the store is. */
   readonly vacate: () => void
+  /** Told at last how it ended; undefined when nobody knows, for the library has failed. */
+  readonly onEnd: (result: Result | undefined) => void
+}
+
+/**
+ * An execution that may be going on.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Running {
+  /**
+   * Interrupts the handler, if it is not over yet. Its finalizers run, and then the run is handed back: claimable at once, and
+   * without having spent an attempt.
+   */
+  readonly interruptUnsafe: () => void
 }
 
 /**
@@ -91,15 +91,12 @@ export interface Options {
  * @category models
  */
 export interface Engine {
-  /**
-   * Executes a claimed run. When it is interrupted, the handler's finalizers run and the run is handed back: claimable at
-   * once, and without having spent an attempt.
-   */
-  readonly execute: (claimed: Driver.Claimed, options: Options) => Effect.Effect<Result>
+  /** Starts to execute a claimed run, at once up to its handler's first wait. */
+  readonly start: (claimed: Driver.Claimed, options: Options) => Running
 }
 
 /**
- * An engine in the context of a worker: what its handlers have in common is made once.
+ * An engine in the context of a worker.
  *
  * @since 0.1.0
  * @category constructors
@@ -111,21 +108,29 @@ export const make = (
 ): Engine => {
   const { coalesced, driver, outage } = absurd
   const clock = Context.get(context, Clock.Clock)
-  const worker: Worker = {
-    ...absurd,
-    host: { coalesced, driver, outage, lease, stallAfter, clock },
-    settingOf: makeSettings(context)
-  }
+  const worker: Worker = { ...absurd, host: { coalesced, driver, outage, lease, stallAfter, clock } }
+  const settingOf = Setting.make(context)
   return {
-    execute: (claimed, options) =>
-      Effect.suspend(() => {
-        const handler = claimed.name === Compensation.guardian
-          ? Guardian.handler(absurd, options.queue, claimed.name)
-          : absurd.handlers.find(options.queue, claimed.name)
-        return handler === undefined
-          ? deferUnknown(worker, claimed, options)
-          : runHandler(worker, handler, claimed, options)
-      })
+    start: (claimed, options) => {
+      const handler = claimed.name === Compensation.guardian
+        ? Guardian.handler(absurd, options.queue, claimed.name)
+        : absurd.handlers.find(options.queue, claimed.name)
+      const onEnd = (exit: Exit.Exit<Result>) => {
+        if (Exit.isSuccess(exit)) publish(worker, claimed, options, exit.value)
+        options.onEnd(Exit.isSuccess(exit) ? exit.value : undefined)
+      }
+      return Telemetry.observing(options.queue, claimed, context, onEnd, (context, onEnd) =>
+        handler === undefined
+          ? deferUnknown(worker, claimed, options, context, onEnd)
+          : begin(
+            worker,
+            handler,
+            settingOf(handler),
+            new Execution(worker.host, options, claimed, context),
+            options,
+            onEnd
+          ))
+    }
   }
 }
 
@@ -134,74 +139,45 @@ export const make = (
 /** The client of a worker, and what its executions have in common. */
 interface Worker extends Pick<Absurd["Service"], "coalesced" | "driver" | "handlers" | "outage" | "outcomes"> {
   readonly host: Host
-  readonly settingOf: (handler: Handler) => Setting
 }
 
-/** Where a handler is executed. */
-interface Setting {
-  readonly context: Context.Context<never>
-  /** Annotations of logs of the handler's own services, if there are any. */
-  readonly annotations: { readonly [key: string]: unknown } | undefined
-  readonly execute: (params: Schema.Json, run: CurrentRun["Service"]) => ReturnType<Handler["execute"]>
-}
+const publish = ({ outcomes }: Worker, claimed: Driver.Claimed, { queue }: Options, result: Result) =>
+  PubSub.publishUnsafe(outcomes, {
+    queue,
+    task: claimed.name,
+    taskId: claimed.taskId,
+    runId: claimed.runId,
+    attempt: claimed.attempt,
+    result
+  })
 
-/** The services of a handler are put into the worker's context once, not for each run. */
-const makeSettings = (own: Context.Context<never>): Worker["settingOf"] => {
-  const around = Context.get(own, Hooks.Execution)
-  const known = new WeakMap<Handler, Setting>()
-  const make = (handler: Handler): Setting => {
-    // The code of hooks has the services of the worker, not those of the handler.
-    if (around !== Hooks.Execution.defaultValue()) {
-      return {
-        context: Family.watching(own),
-        annotations: undefined,
-        execute: (params, run) => around(Effect.provideContext(handler.execute(params), handler.context), run)
-      }
-    }
-    const context = Context.merge(own, handler.context)
-    const annotations = Context.get(context, References.CurrentLogAnnotations)
-    return {
-      context: Family.watching(context),
-      annotations: annotations === Context.get(own, References.CurrentLogAnnotations) ? undefined : annotations,
-      execute: handler.execute
-    }
-  }
-  return (handler) => {
-    const setting = known.get(handler) ?? make(handler)
-    known.set(handler, setting)
-    return setting
-  }
+/** What cannot be interrupted, beside all handlers. */
+const conclude = (
+  context: Context.Context<never>,
+  ending: Effect.Effect<Result>,
+  onEnd: (exit: Exit.Exit<Result>) => void
+): void => {
+  Effect.runForkWith(context)(ending, { uninterruptible: true }).addObserver(onEnd)
 }
 
 /** A worker of another version may know the task: it is put back, without an attempt, for 15 to 30 seconds. */
-const deferUnknown = (absurd: Worker, claimed: Driver.Claimed, options: Options): Effect.Effect<Result> =>
-  Effect.suspend(() =>
-    absurd.handlers.missed(options.queue, claimed.name) === 1
-      ? Effect.logWarning("No handler for this task in this program; putting its runs back")
-      : Effect.void
-  ).pipe(
-    Effect.andThen(handBack(absurd, claimed, options, unknownDelay(claimed))),
-    Effect.as({ _tag: "Deferred" } as const),
-    (execution) => observed(absurd, claimed, options, execution),
-    Effect.uninterruptible
-  )
-
-/** Within the region that cannot be interrupted, so each end is seen. */
-const observed = (
+const deferUnknown = (
   absurd: Worker,
   claimed: Driver.Claimed,
   options: Options,
-  execution: Effect.Effect<Result>
-): Effect.Effect<Result> =>
-  Effect.tap(Telemetry.running(options.queue, claimed, execution), (result) =>
-    PubSub.publish(absurd.outcomes, {
-      queue: options.queue,
-      task: claimed.name,
-      taskId: claimed.taskId,
-      runId: claimed.runId,
-      attempt: claimed.attempt,
-      result
-    }))
+  context: Context.Context<never>,
+  onEnd: (exit: Exit.Exit<Result>) => void
+): Running => {
+  const told = absurd.handlers.missed(options.queue, claimed.name) === 1
+    ? Effect.logWarning("No handler for this task in this program; putting its runs back")
+    : Effect.void
+  conclude(
+    context,
+    Effect.andThen(told, Effect.as(handBack(absurd, claimed, options, unknownDelay(claimed)), deferred)),
+    onEnd
+  )
+  return { interruptUnsafe: () => {} }
+}
 
 const unknownDelay = (claimed: Driver.Claimed) =>
   Duration.millis(15_000 + Math.abs(Hash.string(claimed.runId)) % 15_000)
@@ -221,35 +197,6 @@ const handBack = (
     Effect.asVoid
   )
 
-const runHandler = (
-  absurd: Worker,
-  handler: Handler,
-  claimed: Driver.Claimed,
-  options: Options
-): Effect.Effect<Result> =>
-  Effect.uninterruptibleMask((restore) =>
-    observed(
-      absurd,
-      claimed,
-      options,
-      Effect.withFiber((fiber) => {
-        const execution = new Execution(absurd.host, options, claimed, fiber.context)
-        const untrack = options.track(execution)
-        const settled = Effect.flatMap(runToEnd(absurd.settingOf(handler), execution, fiber, restore), (end) => {
-          options.vacate()
-          // Interrupted from outside: the worker shuts down.
-          if (end === undefined) return Effect.as(handBack(absurd, claimed, options, Duration.zero), deferred)
-          // The work is done, and the store is told so even when the worker shuts down meanwhile.
-          return settle(absurd, handler, execution, end, options)
-        })
-        return Effect.onExit(settled, () => {
-          untrack()
-          return execution.close
-        })
-      })
-    )
-  )
-
 type End =
   | { readonly _tag: "Exited"; readonly exit: Exit.Exit<Schema.Json, unknown> }
   | Ending
@@ -257,67 +204,48 @@ type End =
 const deferred: Result = { _tag: "Deferred" }
 
 /**
- * Runs the handler until it exits or the run ends otherwise, or, then without an answer, until it is interrupted from outside;
- * its finalizers have run when this returns. To be called where it cannot be interrupted, with what restores that.
+ * Runs the handler until it exits, or until it is interrupted because the run has ended otherwise or the worker shuts down; once
+ * its finalizers have run, the store is told. While the handler runs there is no fiber but its own.
  */
-const runToEnd = (
-  setting: Setting,
+const begin = (
+  absurd: Worker,
+  handler: Handler,
+  setting: Setting.Setting,
   execution: Execution,
-  parent: Fiber.Fiber<unknown, unknown>,
-  restore: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-): Effect.Effect<End | undefined> => {
-  const fiber = Effect.runForkWith(setting.context)(handling(setting, execution, parent))
-  const exit = fiber.pollUnsafe()
-  // Many handlers do not wait for anything.
-  if (exit !== undefined) return Effect.succeed(execution.ended ?? { _tag: "Exited", exit })
-  const over = Effect.callback<void>((resume) => {
-    const wake = () => resume(Effect.void)
-    execution.onEnded = wake
-    if (execution.ended !== undefined) wake()
-    fiber.addObserver(wake)
-  })
-  return Effect.flatMap(Effect.exit(restore(over)), (waited) => {
-    const exit = fiber.pollUnsafe()
-    // Also when the worker shuts down: nothing of the handler may go on once the run is handed back.
-    const stopped = exit === undefined ? Fiber.interrupt(fiber) : Effect.void
-    return Effect.map(stopped, (): End | undefined => {
-      if (Exit.isFailure(waited)) return undefined
+  options: Options,
+  onEnd: (exit: Exit.Exit<Result>) => void
+): Running => {
+  const { claimed, context } = execution
+  const untrack = options.track(execution)
+  let over = false
+  let stopped = false
+  const fiber = Effect.runForkWith(setting.context)(setting.run(execution))
+  execution.onEnded = () => {
+    if (!stopped) fiber.interruptUnsafe()
+  }
+  if (execution.ended !== undefined) fiber.interruptUnsafe()
+  fiber.addObserver((exit) => {
+    over = true
+    options.vacate()
+    // Nothing of the handler may go on once the run is handed back, and by now nothing does.
+    const ending = stopped
+      ? Effect.as(handBack(absurd, claimed, options, Duration.zero), deferred)
       // Whatever the handler made of it, a run that has ended in the store has ended.
-      return execution.ended ?? { _tag: "Exited", exit: exit ?? fiber.pollUnsafe()! }
+      : settle(absurd, handler, execution, execution.ended ?? { _tag: "Exited", exit }, options)
+    // The work is done, and the store is told so even when the worker shuts down meanwhile.
+    conclude(context, Effect.onExit(ending, () => execution.close), (exit) => {
+      untrack()
+      onEnd(exit)
     })
   })
+  return {
+    interruptUnsafe: () => {
+      if (over || execution.ended !== undefined) return
+      stopped = true
+      fiber.interruptUnsafe()
+    }
+  }
 }
-
-/** The handler with all that is the run's own: its identity, its scope, its place in logs and traces. */
-const handling = (
-  { annotations, execute }: Setting,
-  execution: Execution,
-  parent: Fiber.Fiber<unknown, unknown>
-): Effect.Effect<Schema.Json, unknown> =>
-  Effect.withFiber((fiber) => {
-    const { claimed, family, service } = execution
-    const scope = Scope.makeUnsafe()
-    family.root = fiber
-    const logged = parent.getRef(References.CurrentLogAnnotations)
-    const span = Context.getOption(parent.context, Tracer.ParentSpan)
-    const handled = Effect.updateContext(
-      // Suspended, because the program's code may throw here already.
-      Effect.suspend(() => execute(claimed.params, service)),
-      (context: Context.Context<never>) => {
-        const own = context.pipe(
-          Context.add(CurrentRun, service),
-          Context.add(Scope.Scope, scope),
-          Context.add(Family.Current, family),
-          Context.add(
-            References.CurrentLogAnnotations,
-            annotations === undefined ? logged : { ...annotations, ...logged }
-          )
-        )
-        return Option.isSome(span) ? Context.add(own, Tracer.ParentSpan, span.value) : own
-      }
-    )
-    return Effect.onExit(handled, (exit) => Scope.close(scope, exit))
-  })
 
 const settle = (
   absurd: Worker,

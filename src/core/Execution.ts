@@ -50,6 +50,8 @@ export class Execution {
   readonly host: Host
   readonly queue: QueueName
   readonly claimed: Driver.Claimed
+  /** For what goes on beside the handler: with the run's place in logs and traces. */
+  readonly context: Context.Context<never>
   /** What is known of its lease. Whoever renews it says so here. */
   readonly lease: Lease.Lease
   /** What the handler is given. */
@@ -63,7 +65,6 @@ export class Execution {
   /** Whether the handler has ended and the store is being told. From then on only the store's answer to that counts. */
   settling = false
   private readonly claimedAtLocally: number
-  private readonly context: Context.Context<never>
   private checkpoints: Map<string, Schema.Json> | undefined
   private next: Map<CheckpointName, Schema.Json> | undefined = undefined
   private stepNames: StepNames.StepNames | undefined = undefined
@@ -71,10 +72,7 @@ export class Execution {
   private log: SagaLog.SagaLog | undefined = undefined
   private waits: { readonly waiting: Waiting.Waiting; readonly scope: Scope.Closeable } | undefined = undefined
 
-  /**
-   * `claimedAt` is the monotonic time, in milliseconds, before which the claim was not sent. The context is for what goes on
-   * beside the handler.
-   */
+  /** `claimedAt` is the monotonic time, in milliseconds, before which the claim was not sent. */
   constructor(
     host: Host,
     { claimedAt, queue }: { readonly queue: QueueName; readonly claimedAt: number },

@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Context, Duration, Effect, Exit, type Fiber, Metric, Option, Tracer } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Metric, Option, References, Tracer } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { CheckpointName, QueueName } from "./Identifiers.ts"
@@ -170,32 +170,58 @@ export const spawning = <E, R>(
  * @since 0.1.0
  * @category combinators
  */
-export const running = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+export const running = <A extends Ended, E, R>(
   queue: QueueName,
   claimed: Driver.Claimed,
   execution: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const series = seriesOf(queue, claimed.name)
-  const annotations = { task: claimed.name, taskId: claimed.taskId, runId: claimed.runId, attempt: claimed.attempt }
-  return Effect.withFiber((fiber) => {
-    const { context } = fiber
-    const clock = fiber.getRef(Clock.Clock)
-    const startedAt = clock.monotonicTimeNanosUnsafe()
-    series.waited.updateUnsafe(claimed.waited, context)
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ context }) => {
+    const count = counting(queue, claimed, context)
     const counted = Effect.map(
-      isTracedUnsafe(fiber) || claimed.headers?.[traceparentHeader] !== undefined
-        ? traced(queue, claimed, execution)
-        : execution,
+      isTracedRun(claimed, context) ? traced(queue, claimed, execution) : execution,
       (result) => {
-        const { duration, runs } = series.ended(outcomeName(result))
-        runs.updateUnsafe(1, context)
-        duration.updateUnsafe(Duration.nanos(clock.monotonicTimeNanosUnsafe() - startedAt), context)
-        if (result._tag === "Lost") series.lost.updateUnsafe(1, context)
+        count(result)
         return result
       }
     )
-    return Effect.annotateLogs(counted, annotations)
+    return Effect.annotateLogs(counted, annotationsOf(claimed))
   })
+
+/**
+ * The same for an execution that needs no fiber of its own: begins it in the context that it is given, which has its place in
+ * logs and traces.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const observing = <A extends Ended, B>(
+  queue: QueueName,
+  claimed: Driver.Claimed,
+  outer: Context.Context<never>,
+  onEnd: (exit: Exit.Exit<A>) => void,
+  begin: (context: Context.Context<never>, onEnd: (exit: Exit.Exit<A>) => void) => B
+): B => {
+  const count = counting(queue, claimed, outer)
+  const annotations = { ...Context.get(outer, References.CurrentLogAnnotations), ...annotationsOf(claimed) }
+  const context = Context.add(outer, References.CurrentLogAnnotations, annotations)
+  const counted = (exit: Exit.Exit<A>) => {
+    if (Exit.isSuccess(exit)) count(exit.value)
+    onEnd(exit)
+  }
+  if (!isTracedRun(claimed, context)) return begin(context, counted)
+  let begun: { readonly value: B } | undefined
+  const execution = Effect.contextWith((context: Context.Context<never>) =>
+    Effect.callback<A>((resume) => {
+      begun = { value: begin(context, resume) }
+    })
+  )
+  const fiber = Effect.runForkWith(context)(traced(queue, claimed, execution), { uninterruptible: true })
+  if (begun === undefined) {
+    // A tracer that fails costs the trace, and not the run.
+    return begin(context, counted)
+  }
+  fiber.addObserver(counted)
+  return begun.value
 }
 
 /**
@@ -246,15 +272,36 @@ export const waiting = <A, E, R>(
 
 // --- internal
 
+type Ended = { readonly _tag: string; readonly final?: boolean }
+
+/** Counts an execution that begins, and returns what counts its end. */
+const counting = (queue: QueueName, claimed: Driver.Claimed, context: Context.Context<never>) => {
+  const series = seriesOf(queue, claimed.name)
+  const clock = Context.get(context, Clock.Clock)
+  const startedAt = clock.monotonicTimeNanosUnsafe()
+  series.waited.updateUnsafe(claimed.waited, context)
+  return (result: Ended): void => {
+    const { duration, runs } = series.ended(outcomeName(result))
+    runs.updateUnsafe(1, context)
+    duration.updateUnsafe(Duration.nanos(clock.monotonicTimeNanosUnsafe() - startedAt), context)
+    if (result._tag === "Lost") series.lost.updateUnsafe(1, context)
+  }
+}
+
+const annotationsOf = ({ attempt, name, runId, taskId }: Driver.Claimed) => ({ task: name, taskId, runId, attempt })
+
 /** Whether there is a trace to go on with: the caller's span, or a tracer that records the spawn itself. */
-const isTracedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  !fiber.getRef(Tracer.DisablePropagation) &&
-  (Option.isSome(Context.getOption(fiber.context, Tracer.ParentSpan)) ||
-    fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer)
+const isTracedIn = (context: Context.Context<never>): boolean =>
+  !Context.get(context, Tracer.DisablePropagation) &&
+  (Option.isSome(Context.getOption(context, Tracer.ParentSpan)) ||
+    Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer)
 
-const isTraced = Effect.withFiber((fiber) => Effect.succeed(isTracedUnsafe(fiber)))
+const isTraced = Effect.withFiber(({ context }) => Effect.succeed(isTracedIn(context)))
 
-const traced = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+const isTracedRun = ({ headers }: Driver.Claimed, context: Context.Context<never>): boolean =>
+  isTracedIn(context) || headers?.[traceparentHeader] !== undefined
+
+const traced = <A extends Ended, E, R>(
   queue: QueueName,
   claimed: Driver.Claimed,
   execution: Effect.Effect<A, E, R>
