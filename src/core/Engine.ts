@@ -14,6 +14,7 @@ import * as Failure from "./Failure.ts"
 import * as Guardian from "./Guardian.ts"
 import type { Handler } from "./Handlers.ts"
 import type { QueueName, RunId, TaskId } from "./Identifiers.ts"
+import * as Lease from "./Lease.ts"
 import * as Setting from "./Setting.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -104,11 +105,12 @@ export interface Engine {
 export const make = (
   absurd: Absurd["Service"],
   context: Context.Context<never>,
-  { lease, stallAfter }: Pick<Host, "lease" | "stallAfter">
+  { lease, stallAfter }: { readonly lease: Duration.Duration; readonly stallAfter: Duration.Duration }
 ): Engine => {
   const { coalesced, driver, outage } = absurd
   const clock = Context.get(context, Clock.Clock)
-  const worker: Worker = { ...absurd, host: { coalesced, driver, outage, lease, stallAfter, clock } }
+  const host: Host = { coalesced, driver, outage, stallAfter, clock, leaseOf: Lease.maker(clock, lease) }
+  const worker: Worker = { ...absurd, host, lease }
   const settingOf = Setting.make(context)
   return {
     start: (claimed, options) => {
@@ -139,6 +141,7 @@ export const make = (
 /** The client of a worker, and what its executions have in common. */
 interface Worker extends Pick<Absurd["Service"], "coalesced" | "driver" | "handlers" | "outage" | "outcomes"> {
   readonly host: Host
+  readonly lease: Duration.Duration
 }
 
 const publish = ({ outcomes }: Worker, claimed: Driver.Claimed, { queue }: Options, result: Result) =>
@@ -192,7 +195,7 @@ const handBack = (
   absurd.outage.persist(
     absurd.coalesced.release(options.queue, { runId: claimed.runId, token: claimed.token, until })
   ).pipe(
-    Effect.timeoutOption(absurd.host.lease),
+    Effect.timeoutOption(absurd.lease),
     Effect.catch((error: DriverError | NotFound) => Effect.logWarning("Could not hand the run back", error)),
     Effect.asVoid
   )
@@ -219,7 +222,7 @@ const begin = (
   const untrack = options.track(execution)
   let over = false
   let stopped = false
-  const fiber = Effect.runForkWith(setting.context)(setting.run(execution))
+  const fiber = setting.start(execution)
   execution.onEnded = () => {
     if (!stopped) fiber.interruptUnsafe()
   }
@@ -233,7 +236,7 @@ const begin = (
       // Whatever the handler made of it, a run that has ended in the store has ended.
       : settle(absurd, handler, execution, execution.ended ?? { _tag: "Exited", exit }, options)
     // The work is done, and the store is told so even when the worker shuts down meanwhile.
-    conclude(context, Effect.onExit(ending, () => execution.close), (exit) => {
+    conclude(context, execution.closing(ending), (exit) => {
       untrack()
       onEnd(exit)
     })
@@ -256,10 +259,9 @@ const settle = (
 ): Effect.Effect<Result> => {
   switch (end._tag) {
     case "Exited":
-      return Exit.match(end.exit, {
-        onSuccess: (result) => complete(absurd, execution, result, options),
-        onFailure: (cause) => fail(absurd, handler, execution, cause, options)
-      })
+      return Exit.isSuccess(end.exit)
+        ? complete(absurd, execution, end.exit.value, options)
+        : fail(absurd, handler, execution, end.exit.cause, options)
     case "Faulted":
       return refused(absurd, execution.claimed, options, end.error)
     default:
@@ -271,40 +273,42 @@ const settle = (
  * Tells the store how the run ended, until it answers. When an answer was lost, the repeated request finds that the run is
  * no longer running; then the run itself says whether it was this claim that ended it.
  */
-const tell = <A extends { readonly outcome: Driver.Outcome }>(
+const tell = <A>(
   absurd: Worker,
   execution: Execution,
   options: Options,
   request: Effect.Effect<A, DriverError | NotFound>,
+  outcomeOf: (answer: A) => Driver.Outcome,
   onStored: (answer: A) => Result
 ): Effect.Effect<Result> => {
-  const { queue } = options
-  const { claimed } = execution
-  const { runId, taskId, token } = claimed
-  const readBack = () =>
-    Effect.gen(function*() {
-      const run = yield* absurd.outage.persist(absurd.driver.getRun({ queue, runId }))
-      if (run?.claimedBy !== token) return { _tag: "Lost" } as const
-      if (run.state === "completed") return { _tag: "Completed" } as const
-      if (run.state !== "failed") return { _tag: "Lost" } as const
-      const task = yield* absurd.outage.persist(absurd.driver.getTask({ queue, taskId }))
-      return { _tag: "Failed", final: task?.state === "failed" } as const
-    })
   execution.settling = true
-  return absurd.outage.persist(request).pipe(
-    Effect.flatMap((answer): Effect.Effect<Result, DriverError | NotFound> => {
-      switch (answer.outcome) {
+  return Effect.matchEffect(absurd.outage.persist(request), {
+    onFailure: (error) => refused(absurd, execution.claimed, options, error),
+    onSuccess: (answer): Effect.Effect<Result> => {
+      switch (outcomeOf(answer)) {
         case "applied":
           return Effect.succeed(onStored(answer))
         case "cancelled":
           return Effect.succeed({ _tag: "Cancelled" })
         default:
-          return readBack()
+          return Effect.catch(
+            readBack(absurd, execution, options),
+            (error) => refused(absurd, execution.claimed, options, error)
+          )
       }
-    }),
-    Effect.catch((error) => refused(absurd, claimed, options, error))
-  )
+    }
+  })
 }
+
+const readBack = ({ driver, outage }: Worker, { claimed: { runId, taskId, token } }: Execution, { queue }: Options) =>
+  Effect.gen(function*() {
+    const run = yield* outage.persist(driver.getRun({ queue, runId }))
+    if (run?.claimedBy !== token) return { _tag: "Lost" } as const
+    if (run.state === "completed") return { _tag: "Completed" } as const
+    if (run.state !== "failed") return { _tag: "Lost" } as const
+    const task = yield* outage.persist(driver.getTask({ queue, taskId }))
+    return { _tag: "Failed", final: task?.state === "failed" } as const
+  })
 
 /** The store works, but not for this run: another attempt of the task would meet the same. */
 const refused = (absurd: Worker, claimed: Driver.Claimed, options: Options, error: DriverError | NotFound) =>
@@ -320,12 +324,11 @@ const complete = (
   options: Options
 ): Effect.Effect<Result> => {
   const { runId, token } = execution.claimed
-  const request = Effect.map(
-    absurd.coalesced.complete(options.queue, { runId, token, result }),
-    (outcome) => ({ outcome })
-  )
-  return tell(absurd, execution, options, request, () => ({ _tag: "Completed" }))
+  const request = absurd.coalesced.complete(options.queue, { runId, token, result })
+  return tell(absurd, execution, options, request, (outcome) => outcome, () => completed)
 }
+
+const completed: Result = { _tag: "Completed" }
 
 const fail = (
   absurd: Worker,
@@ -349,6 +352,13 @@ const fail = (
   )
   return Effect.flatMap(described, ({ failure, retry }) => {
     const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
-    return tell(absurd, execution, options, request, ({ state }) => ({ _tag: "Failed", final: state === "failed" }))
+    return tell(
+      absurd,
+      execution,
+      options,
+      request,
+      ({ outcome }) => outcome,
+      ({ state }) => ({ _tag: "Failed", final: state === "failed" })
+    )
   })
 }

@@ -30,7 +30,8 @@ export interface Host {
   readonly driver: Driver.Driver["Service"]
   readonly coalesced: Coalesced
   readonly outage: Outage.Outage
-  readonly lease: Duration.Duration
+  /** The lease of a claim that was not sent before then, in monotonic milliseconds. */
+  readonly leaseOf: (claimedAt: number) => Lease.Lease
   /**
    * How long a run may stay awake in which some fibers wait durably and the others do something that is neither a step
    * nor a wait. After that it is suspended all the same, and what they did is done again on resumption.
@@ -41,7 +42,7 @@ export interface Host {
 }
 
 /**
- * A run under execution. It is over when `close` has been run.
+ * A run under execution.
  *
  * @since 0.1.0
  * @category models
@@ -83,7 +84,7 @@ export class Execution {
     this.queue = queue
     this.claimed = claimed
     this.context = context
-    this.lease = Lease.makeWith(host.clock, host.lease, claimedAt)
+    this.lease = host.leaseOf(claimedAt)
     this.claimedAtLocally = host.clock.currentTimeMillisUnsafe()
     this.checkpoints = claimed.checkpoints.length === 0 ? undefined : new Map(
       claimed.checkpoints.map(({ name, state }) => [name, state])
@@ -98,9 +99,10 @@ export class Execution {
     this.onEnded?.()
   }
 
-  /** Ends what goes on beside the handler. */
-  get close(): Effect.Effect<void> {
-    return this.waits === undefined ? Effect.void : Scope.close(this.waits.scope, Exit.void)
+  /** Ends what goes on beside the handler, after what remains to be done. */
+  closing<A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    const { waits } = this
+    return waits === undefined ? self : Effect.onExit(self, () => Scope.close(waits.scope, Exit.void))
   }
 
   /** What identifies the claim to the store. */
@@ -189,7 +191,7 @@ export class Execution {
       : Effect.succeed(known)
   }
 
-  heartbeat(by: Duration.Duration = this.host.lease): Effect.Effect<void> {
+  heartbeat(by: Duration.Duration = this.lease.duration): Effect.Effect<void> {
     return Effect.asVoid(this.persist(Effect.suspend(() => {
       const sentAt = this.lease.now()
       return Effect.map(this.host.coalesced.extend(this.queue, { ...this.held, lease: by }), (outcome) => {

@@ -60,10 +60,10 @@ export const watching = <R>(context: Context.Context<R>): Context.Context<R> => 
  * @category models
  */
 export class Family {
-  /** The fiber that executes the handler. */
+  /** The fiber that executes the handler, and starts in this family. */
   root: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** How many others there are. */
-  private children = 0
+  /** How many others there are, from the start of the root on. */
+  private children = -1
   /** Those that have started others. */
   private parents: Set<Fiber.Fiber<unknown, unknown>> | undefined = undefined
   private timers: Map<Fiber.Fiber<unknown, unknown>, Duration.Duration> | undefined = undefined
@@ -117,10 +117,11 @@ export class Family {
     return accounted === this.children
   }
 
-  /** Runs a handler, whose fiber becomes the root. */
+  /** Runs a handler in a fiber that has started already, as the root. */
   supervise<A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.withFiber((fiber) => {
       this.root = fiber
+      this.children = 0
       return Effect.updateContext(
         handler,
         (context: Context.Context<R>) => Context.add(watching(context), Current, this) as Context.Context<R>

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Context, Effect, Option, References, type Schema, Scope, Tracer } from "effect"
+import { Context, Effect, type Fiber, Option, References, type Schema, Scope, Tracer } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
 import type { Execution } from "./Execution.ts"
 import * as Family from "./Family.ts"
@@ -17,13 +17,11 @@ import * as Hooks from "./Hooks.ts"
  * @category models
  */
 export interface Setting {
-  /** The context of its fibers. */
-  readonly context: Context.Context<never>
   /**
-   * Executes it, as the root of its fiber, with all that is the run's own: its identity, its scope, and the place in logs and
-   * traces that the context of the execution has.
+   * Executes it in a fiber of its own, at once up to its first wait: with all that is the run's, which are its identity, its
+   * scope, and the place in logs and traces that the context of the execution has.
    */
-  readonly run: (execution: Execution) => Effect.Effect<Schema.Json, unknown>
+  readonly start: (execution: Execution) => Fiber.Fiber<Schema.Json, unknown>
 }
 
 /**
@@ -54,37 +52,44 @@ const direct = (handler: Handler, worker: Context.Context<never>): Setting => {
   const context = Context.merge(worker, handler.context)
   const annotations = Context.get(context, References.CurrentLogAnnotations)
   const own = annotations === Context.get(worker, References.CurrentLogAnnotations) ? undefined : annotations
-  return { context: Family.watching(context), run: runWith(handler.execute, own) }
+  return startIn(context, own, handler.execute)
 }
 
-const hooked = (around: Hooks.AroundExecution) => (handler: Handler, worker: Context.Context<never>): Setting => ({
-  context: Family.watching(worker),
-  run: runWith((params, run) => around(Effect.provideContext(handler.execute(params), handler.context), run), undefined)
-})
+const hooked = (around: Hooks.AroundExecution) => (handler: Handler, worker: Context.Context<never>): Setting =>
+  startIn(
+    worker,
+    undefined,
+    (params, run) => around(Effect.provideContext(handler.execute(params), handler.context), run)
+  )
 
-const runWith =
-  (execute: Execute, annotations: { readonly [key: string]: unknown } | undefined): Setting["run"] => (execution) =>
-    Effect.withFiber((fiber) => {
-      const { claimed, context, family, service } = execution
+const startIn = (
+  context: Context.Context<never>,
+  annotations: { readonly [key: string]: unknown } | undefined,
+  execute: Execute
+): Setting => {
+  // One map, before which there is room for what is added to a context without copying it.
+  const base = Context.makeUnsafe<never>(Family.watching(context).mapUnsafe)
+  return {
+    start: (execution) => {
+      const { claimed, family, service } = execution
       const scope = Scope.makeUnsafe()
-      family.root = fiber
-      const logged = Context.get(context, References.CurrentLogAnnotations)
-      const span = Context.getOption(context, Tracer.ParentSpan)
-      const handled = Effect.updateContext(
-        // Suspended, because the program's code may throw here already.
-        Effect.suspend(() => execute(claimed.params, service)),
-        (outer: Context.Context<never>) => {
-          const own = outer.pipe(
-            Context.add(CurrentRun, service),
-            Context.add(Scope.Scope, scope),
-            Context.add(Family.Current, family),
-            Context.add(
-              References.CurrentLogAnnotations,
-              annotations === undefined ? logged : { ...annotations, ...logged }
-            )
-          )
-          return Option.isSome(span) ? Context.add(own, Tracer.ParentSpan, span.value) : own
-        }
+      const handling = Effect.withFiber((fiber) => {
+        family.root = fiber
+        return execute(claimed.params, service)
+      })
+      const logged = Context.get(execution.context, References.CurrentLogAnnotations)
+      const span = Context.getOption(execution.context, Tracer.ParentSpan)
+      const unseen = base.pipe(
+        Context.add(CurrentRun, service),
+        Context.add(Scope.Scope, scope),
+        Context.add(Family.Current, family),
+        Context.add(
+          References.CurrentLogAnnotations,
+          annotations === undefined ? logged : { ...annotations, ...logged }
+        )
       )
-      return Effect.onExit(handled, (exit) => Scope.close(scope, exit))
-    })
+      const own = Option.isSome(span) ? Context.add(unseen, Tracer.ParentSpan, span.value) : unseen
+      return Effect.runForkWith(own)(Effect.onExit(handling, (exit) => Scope.close(scope, exit)))
+    }
+  }
+}

@@ -202,7 +202,9 @@ export const observing = <A extends Ended, B>(
   begin: (context: Context.Context<never>, onEnd: (exit: Exit.Exit<A>) => void) => B
 ): B => {
   const count = counting(queue, claimed, outer)
-  const annotations = { ...Context.get(outer, References.CurrentLogAnnotations), ...annotationsOf(claimed) }
+  const around = Context.get(outer, References.CurrentLogAnnotations)
+  const own = annotationsOf(claimed)
+  const annotations = around === noAnnotations ? own : { ...around, ...own }
   const context = Context.add(outer, References.CurrentLogAnnotations, annotations)
   const counted = (exit: Exit.Exit<A>) => {
     if (Exit.isSuccess(exit)) count(exit.value)
@@ -289,6 +291,8 @@ const counting = (queue: QueueName, claimed: Driver.Claimed, context: Context.Co
 }
 
 const annotationsOf = ({ attempt, name, runId, taskId }: Driver.Claimed) => ({ task: name, taskId, runId, attempt })
+
+const noAnnotations = Context.get(Context.empty(), References.CurrentLogAnnotations)
 
 /** Whether there is a trace to go on with: the caller's span, or a tracer that records the spawn itself. */
 const isTracedIn = (context: Context.Context<never>): boolean =>
