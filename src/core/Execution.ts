@@ -119,13 +119,20 @@ export class Execution {
   persist<A extends { readonly outcome: Driver.Outcome }>(
     request: Effect.Effect<A, DriverError | NotFound>
   ): Effect.Effect<A> {
+    return this.persistThen(request, (answer) => answer)
+  }
+
+  private persistThen<A extends { readonly outcome: Driver.Outcome }, B>(
+    request: Effect.Effect<A, DriverError | NotFound>,
+    onApplied: (answer: A) => B
+  ): Effect.Effect<B> {
     return Effect.matchEffect(this.host.outage.persist(request), {
       onFailure: (error) => {
         this.end({ _tag: "Faulted", error })
         return halt
       },
       onSuccess: (answer) => {
-        if (answer.outcome === "applied") return Effect.succeed(answer)
+        if (answer.outcome === "applied") return Effect.succeed(onApplied(answer))
         this.end({ _tag: answer.outcome === "cancelled" ? "Cancelled" : "Lost" })
         return halt
       }
@@ -170,6 +177,8 @@ export class Execution {
     return Effect.flatMap(this.host.driver.inTransaction, (inside) =>
       inside
         ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
+        : this.next === undefined
+        ? this.store(name, state)
         : this.afterNext(this.store(name, state)))
   }
 
@@ -236,19 +245,16 @@ export class Execution {
   }
 
   private store(name: CheckpointName, state: Schema.Json): Effect.Effect<Schema.Json> {
+    let [sentAt, extendBy]: [number, Duration.Duration | null] = [0, null]
+    // Each time that it is sent the lease is looked at anew.
     const request = Effect.suspend(() => {
-      const sentAt = this.lease.now()
-      const extendBy = Lease.extension(this.lease)
       const { runId, token } = this.claimed
-      return Effect.map(
-        this.host.coalesced.setCheckpoint(this.queue, { runId, token, name, state, extendBy }),
-        (answer) => {
-          if (answer.outcome === "applied" && extendBy !== null) Lease.renewed(this.lease, sentAt)
-          return answer
-        }
-      )
+      sentAt = this.lease.now()
+      extendBy = Lease.extension(this.lease)
+      return this.host.coalesced.setCheckpoint(this.queue, { runId, token, name, state, extendBy })
     })
-    return Effect.map(this.persist(request), ({ existing }) => {
+    return this.persistThen(request, ({ existing }) => {
+      if (extendBy !== null) Lease.renewed(this.lease, sentAt)
       const stored = existing === undefined ? state : existing
       this.remembered(name, stored)
       return stored

@@ -237,19 +237,20 @@ export const stepping = <A, E, R>(
   step: CheckpointName,
   replayed: boolean,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const annotated = Effect.annotateLogs(effect, { step })
-  const traced = Effect.flatMap(isTraced, (traced) =>
-    traced
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ context }) => {
+    const annotated = Effect.annotateLogs(effect, { step })
+    const traced = isTracedIn(context)
       ? withSpan("absurd.step", {
         attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
       }, () => annotated)
-      : annotated)
-  return replayed ? traced : Effect.onExit(traced, (exit) => {
-    const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
-    return Metric.update(seriesOf(run.queue, run.task).stepped(outcome), 1)
+      : annotated
+    return replayed ? traced : Effect.onExit(traced, (exit) => {
+      const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
+      seriesOf(run.queue, run.task).stepped(outcome).updateUnsafe(1, context)
+      return Effect.void
+    })
   })
-}
 
 /**
  * Waits in a span: `absurd.sleep` for a timer, `absurd.wait` for events and tasks. A wait that the run is suspended for ends
