@@ -10,6 +10,7 @@ import { Cause, Clock, Context, Duration, Effect, Exit, Metric, Option, Referenc
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { CheckpointName, QueueName } from "./Identifiers.ts"
+import * as TraceContext from "./TraceContext.ts"
 
 /**
  * The header that carries the span of a task's spawn, in the format of W3C Trace Context.
@@ -17,7 +18,7 @@ import type { CheckpointName, QueueName } from "./Identifiers.ts"
  * @since 0.1.0
  * @category headers
  */
-export const traceparentHeader = "traceparent"
+export const traceparentHeader = TraceContext.header
 
 // --- metrics
 
@@ -153,7 +154,7 @@ export const spawning = <E, R>(
       attributes: { "absurd.queue": queue, "absurd.task": tasks[0]?.name, "absurd.tasks": tasks.length }
     }, (span) =>
       Effect.tap(
-        send(tasks, traced ? (task) => inject(task, span) : (task) => task),
+        send(tasks, traced ? (task) => TraceContext.inject(task, span) : (task) => task),
         ([first, ...others]) =>
           Effect.sync(() => {
             if (first === undefined || others.length > 0) return
@@ -314,41 +315,15 @@ const traced = <A extends Ended, E, R>(
   withSpan(
     "absurd.run",
     {
-      ...originOf(claimed),
+      ...TraceContext.originOf(claimed),
       kind: "consumer",
-      links: [taskLink(claimed)],
+      links: [TraceContext.taskLink(claimed)],
       attributes: attributesOf(queue, claimed)
     },
     (span) =>
       Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
     (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
   )
-
-const inject = (task: Driver.SpawnItem, span: Tracer.Span): Driver.SpawnItem => {
-  if (task.headers?.[traceparentHeader] !== undefined) return task
-  const traceparent = `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
-  return { ...task, headers: { ...task.headers, [traceparentHeader]: traceparent } }
-}
-
-const traceparentPattern = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/
-
-/** Whoever wrote the header, what is not a trace context is not followed. */
-const originOf = ({ headers }: Driver.Claimed): Tracer.SpanOptionsNoTrace => {
-  const traceparent = headers?.[traceparentHeader]
-  const match = typeof traceparent === "string" ? traceparentPattern.exec(traceparent) : null
-  if (match === null) return { root: true }
-  const [, traceId = "", spanId = "", flags = ""] = match
-  return { parent: Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 }) }
-}
-
-/** The same for all runs of a task, in every process, so that they can be found together: ids made from the task's id. */
-const taskLink = ({ taskId }: Driver.Claimed): Tracer.SpanLink => {
-  const traceId = taskId.replaceAll("-", "")
-  return {
-    span: Tracer.externalSpan({ traceId, spanId: traceId.slice(16), sampled: false }),
-    attributes: { "absurd.task_id": taskId }
-  }
-}
 
 const attributesOf = (queue: QueueName, claimed: Driver.Claimed) =>
   identityOf({
