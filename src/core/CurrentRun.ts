@@ -37,6 +37,9 @@ export type Ending =
 /**
  * The current run. Provided to every handler by the worker that executes it.
  *
+ * Its members may be taken out of it. It has none of its own that could be copied by spreading it, for they are made when they
+ * are asked for.
+ *
  * @since 0.1.0
  * @category services
  */
