@@ -13,6 +13,7 @@ import { dual } from "effect/Function"
 import { Absurd } from "./Absurd.ts"
 import { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
+import * as Family from "./Family.ts"
 import { CheckpointName, IdempotencyKey, StepName, TaskName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as NameScope from "./NameScope.ts"
@@ -127,7 +128,8 @@ const inContext = <A, E, R>(self: Effect.Effect<A, E, R>, context: Context.Conte
       Context.omit(CurrentRun, Scope.Scope)(context).pipe(
         Context.add(Replay, undefined),
         Context.add(NameScope.NameScope, fiber.getRef(NameScope.NameScope)),
-        Context.add(Metric.FiberRuntimeMetrics, fiber.getRef(Metric.FiberRuntimeMetrics))
+        Context.add(Metric.FiberRuntimeMetrics, fiber.getRef(Metric.FiberRuntimeMetrics)),
+        Context.add(Family.Current, fiber.getRef(Family.Current))
       ) as Context.Context<R>
     )
   )

@@ -10,7 +10,7 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context, Duration, Effect, type Fiber, Latch } from "effect"
+import { Clock, Context, Duration, Effect, Latch } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Claimer from "./Claimer.ts"
 import type * as Driver from "./Driver.ts"
@@ -71,8 +71,10 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Crew> {
   const context = Context.add(yield* Effect.context<never>(), Absurd, absurd)
   const clock = yield* Clock.Clock
+  const engine = Engine.make(absurd, context, options)
   const fork = Effect.runForkWith(context)
-  const fibers = new Set<Fiber.Fiber<unknown>>()
+  /** What is executed, settled or given back. */
+  const live = new Set<Engine.Running>()
   const waiting = new Map<RunId, Waiting>()
   const byTask = new Map<string, number>()
   const vacancy = Latch.makeUnsafe(true)
@@ -86,7 +88,7 @@ export const make = Effect.fnUntraced(function*(
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const free = () => {
     const claimed = executing + waiting.size
-    return Math.min(options.concurrency + pace.ahead - claimed, options.concurrency + mostUnsettled - fibers.size)
+    return Math.min(options.concurrency + pace.ahead - claimed, options.concurrency + mostUnsettled - live.size)
   }
   const announce = () => {
     // What is claimed ahead is filled up when half of it is used, not run by run.
@@ -94,18 +96,20 @@ export const make = Effect.fnUntraced(function*(
     else vacancy.closeUnsafe()
   }
 
-  const launch = (effect: Effect.Effect<unknown, never, Absurd>, onEnd: () => void) => {
+  const enter = (one: Engine.Running) => {
     idle.closeUnsafe()
-    // Runs at once up to its first wait, so it can be interrupted only after it has taken care of that.
-    const fiber = fork(effect)
-    fibers.add(fiber)
-    fiber.addObserver(() => {
-      fibers.delete(fiber)
-      onEnd()
-      if (fibers.size === 0 && waiting.size === 0) idle.openUnsafe()
-    })
+    live.add(one)
   }
-  const giveBack = ({ claimed, queue }: Waiting) => launch(Claimer.giveBack(absurd, queue, [claimed]), announce)
+  const leave = (one: Engine.Running) => {
+    live.delete(one)
+    announce()
+    if (live.size === 0 && waiting.size === 0) idle.openUnsafe()
+  }
+  const giveBack = ({ claimed, queue }: Waiting) => {
+    const fiber = fork(Claimer.giveBack(absurd, queue, [claimed]))
+    enter(fiber)
+    fiber.addObserver(() => leave(fiber))
+  }
 
   const isFull = (task: string) => (byTask.get(task) ?? 0) >= (options.taskConcurrency.get(task) ?? Infinity)
   const count = (task: string, by: number) => {
@@ -124,17 +128,19 @@ export const make = Effect.fnUntraced(function*(
       fill()
       announce()
     }
-    const execution = Engine.execute(claimed, {
+    let running: Engine.Running | undefined
+    const one = { interruptUnsafe: () => running?.interruptUnsafe() }
+    enter(one)
+    running = engine.start(claimed, {
       queue,
-      lease: options.lease,
       claimedAt,
-      stallAfter: options.stallAfter,
       track: (execution) => options.heartbeat.track(queue, execution),
-      vacate
-    })
-    launch(Effect.map(execution, options.onEnd), () => {
-      vacate()
-      announce()
+      vacate,
+      onEnd: (result) => {
+        vacate()
+        if (result !== undefined) options.onEnd(result)
+        leave(one)
+      }
     })
   }
 
@@ -220,11 +226,11 @@ export const make = Effect.fnUntraced(function*(
         shed(one)
       }
       yield* Effect.timeoutOption(idle.await, patience)
-      for (const fiber of fibers) fiber.interruptUnsafe()
+      for (const one of live) one.interruptUnsafe()
       yield* Effect.timeoutOption(idle.await, limit)
-      if (fibers.size > 0) {
+      if (live.size > 0) {
         yield* Effect.logWarning(
-          `${fibers.size} runs did not end when they were interrupted; others take them up when their leases end`
+          `${live.size} runs did not end when they were interrupted; others take them up when their leases end`
         )
       }
     })

@@ -14,17 +14,11 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context, DateTime, type Duration, Effect, Exit, Option, type Schema, type Scope } from "effect"
-import type { Coalesced } from "./Coalesced.ts"
+import { Context, DateTime, type Duration, type Effect, type Exit, Option, type Schema } from "effect"
 import * as Driver from "./Driver.ts"
-import { type DriverError, InvalidUse, type NotFound } from "./Errors.ts"
+import type { DriverError, NotFound } from "./Errors.ts"
 import type { CheckpointName, QueueName, RunId, TaskId } from "./Identifiers.ts"
-import * as Lease from "./Lease.ts"
-import * as Outage from "./Outage.ts"
-import * as SagaLog from "./SagaLog.ts"
-import * as StepNames from "./StepNames.ts"
-import * as Transacting from "./Transacting.ts"
-import * as Waiting from "./Waiting.ts"
+import type * as SagaLog from "./SagaLog.ts"
 
 /**
  * How a run ended other than by its handler's own exit.
@@ -42,6 +36,9 @@ export type Ending =
 
 /**
  * The current run. Provided to every handler by the worker that executes it.
+ *
+ * Its members may be taken out of it. It has none of its own that could be copied by spreading it, for they are made when they
+ * are asked for.
  *
  * @since 0.1.0
  * @category services
@@ -110,227 +107,13 @@ export class CurrentRun extends Context.Service<CurrentRun, {
 }>()("effect-absurd/core/CurrentRun") {}
 
 /**
- * A run under execution, for the engine: the service, and how it ended.
+ * The run with some members replaced. Not a copy: what a run is asked for may be made only then.
  *
  * @since 0.1.0
- * @category models
+ * @category combinators
  */
-export interface Execution {
-  readonly claimed: Driver.Claimed
-  /** What is known of its lease. Whoever renews it says so here. */
-  readonly lease: Lease.Lease
-  readonly service: CurrentRun["Service"]
-  /** How it ended other than by its handler's own exit, if it did. */
-  ended: Ending | undefined
-  /** Told when {@link ended} is set. */
-  onEnded: (() => void) | undefined
-  /** Ends the run, if it still runs. */
-  readonly end: (ending: Ending) => void
-  /** Whether the handler has ended and the store is being told. From then on only the store's answer to that counts. */
-  settling: boolean
-  /** Runs the handler so that it can be seen when everything in it waits. */
-  readonly supervise: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Repeats a fenced request until the store has answered, and ends the run when it no longer holds the claim. */
-  readonly persist: <A extends { readonly outcome: Driver.Outcome }>(
-    request: Effect.Effect<A, DriverError | NotFound>
-  ) => Effect.Effect<A>
-}
-
-/**
- * Everything that an execution is made from.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Options {
-  readonly driver: Driver.Driver["Service"]
-  readonly coalesced: Coalesced
-  readonly outage: Outage.Outage
-  readonly queue: QueueName
-  readonly claimed: Driver.Claimed
-  readonly lease: Duration.Duration
-  /** When the run was claimed: the monotonic time, in milliseconds, before which the claim was not sent. */
-  readonly claimedAt: number
-  /**
-   * How long a run may stay awake in which some fibers wait durably and the others do something that is neither a step
-   * nor a wait. After that it is suspended all the same, and what they did is done again on resumption.
-   */
-  readonly stallAfter: Duration.Duration
-}
-
-/**
- * Makes the execution of a claimed run, by the clock of `context`. It lives as long as the scope.
- *
- * Most runs need little of it, so what only some of them need is made when it is asked for.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const makeUnsafe = (options: Options, scope: Scope.Scope, context: Context.Context<never>): Execution => {
-  const { claimed, coalesced, queue } = options
-  const clock = Context.get(context, Clock.Clock)
-  const lease = Lease.makeWith(clock, options.lease, options.claimedAt)
-  const held = { runId: claimed.runId, token: claimed.token }
-  const checkpoints = new Map<string, Schema.Json>(claimed.checkpoints.map((_) => [_.name, _.state]))
-  const end = (ending: Ending) => {
-    if (execution.ended !== undefined) return
-    execution.ended = ending
-    execution.onEnded?.()
-  }
-  // Repeating a fenced request is harmless even when its outcome is unknown: if it was carried out, the run no longer accepts
-  // it (or, for a checkpoint, tells what is stored).
-  const persist: Execution["persist"] = (request) => {
-    const answered = Effect.catch(options.outage.persist(request), (error) => {
-      end({ _tag: "Faulted", error })
-      return halt
-    })
-    return Effect.flatMap(answered, (answer) => {
-      if (answer.outcome === "applied") return Effect.succeed(answer)
-      end({ _tag: answer.outcome === "cancelled" ? "Cancelled" : "Lost" })
-      return halt
-    })
-  }
-  const claimedAtLocally = clock.currentTimeMillisUnsafe()
-  // Behind the store's clock by as long as the claim's answer took, so nothing is due too early.
-  const now = Effect.map(
-    Clock.currentTimeMillis,
-    (millis) => DateTime.add(claimed.claimedAt, { milliseconds: Math.max(0, millis - claimedAtLocally) })
-  )
-  const store = (name: CheckpointName, state: Schema.Json) => {
-    const request = Effect.suspend(() => {
-      const sentAt = lease.now()
-      const extendBy = Lease.extension(lease)
-      return Effect.tap(
-        coalesced.setCheckpoint(queue, { ...held, name, state, extendBy }),
-        ({ outcome }) =>
-          Effect.sync(() => {
-            if (outcome === "applied" && extendBy !== null) Lease.renewed(lease, sentAt)
-          })
-      )
-    })
-    return Effect.map(persist(request), ({ existing }) => {
-      const stored = existing === undefined ? state : existing
-      checkpoints.set(name, stored)
-      return stored
-    })
-  }
-  const ensureHeld = Effect.suspend(() => {
-    if (Lease.holds(lease)) return Effect.void
-    end({ _tag: "Lost" })
-    return halt
-  })
-  const next = new Map<CheckpointName, Schema.Json>()
-  const storeNext: Effect.Effect<void> = Effect.suspend(() => {
-    if (next.size === 0) return Effect.void
-    const all = [...next]
-    next.clear()
-    return Effect.forEach(all, ([name, state]) => store(name, state), { discard: true })
-  })
-  const remember: CurrentRun["Service"]["remember"] = (name, state) =>
-    Effect.flatMap(options.driver.inTransaction, (inside) =>
-      inside
-        ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
-        : Effect.andThen(storeNext, store(name, state)))
-  const names = StepNames.make(options.driver.inTransaction)
-  const waiting = Waiting.makeUnsafe(
-    {
-      now,
-      fix: (step, instant) =>
-        checkpoints.has(step) ? Effect.void : Effect.asVoid(remember(step, DateTime.formatIso(instant))),
-      stallAfter: options.stallAfter,
-      isIdle: (parked) => names.inUse() === parked,
-      suspend: (waits) =>
-        persist(
-          Outage.answerWithin(options.driver.suspend({ queue, ...held, waits }), "suspend", Outage.answerLimit)
-        ),
-      suspended: () => end({ _tag: "Suspended" }),
-      refused: (error) => end({ _tag: "Exited", exit: Exit.die(error) })
-    },
-    scope,
-    context
-  )
-
-  const transact: CurrentRun["Service"]["transact"] = (name, self) =>
-    Transacting.make({
-      driver: options.driver,
-      queue,
-      taskId: claimed.taskId,
-      held,
-      lease,
-      ensureHeld,
-      persist,
-      stored: (name, state) => checkpoints.set(name, state)
-    })(name, self)
-
-  const service = CurrentRun.of({
-    taskId: claimed.taskId,
-    runId: claimed.runId,
-    task: claimed.name,
-    queue,
-    attempt: claimed.attempt,
-    headers: claimed.headers,
-    named: names.named,
-    begin: names.begin,
-    now,
-    recall: (name) => checkpoints.get(name),
-    ensureHeld,
-    remember,
-    rememberNext: (name, state) => void next.set(name, state),
-    wait: (wait) => {
-      const known = recallWait(wait, checkpoints, claimed.claimedAt)
-      if (isNoTimer(wait, checkpoints)) {
-        const problem = "in an earlier execution of this task it was no sleep; give the new code another name"
-        return Effect.die(new InvalidUse({ step: wait.step, problem }))
-      }
-      return known === undefined
-        ? Effect.andThen(
-          storeNext,
-          Effect.flatMap(now, (present) => waiting.park(wait, dueAt(wait, checkpoints, present)))
-        )
-        : Effect.succeed(known)
-    },
-    heartbeat: (by = options.lease) =>
-      Effect.asVoid(persist(Effect.suspend(() => {
-        const sentAt = lease.now()
-        return Effect.map(coalesced.extend(queue, { ...held, lease: by }), (outcome) => {
-          if (outcome === "applied") Lease.renewed(lease, sentAt, by)
-          return { outcome }
-        })
-      }))),
-    transact: (name, self) => Effect.andThen(storeNext, transact(name, self)),
-    transacting: false,
-    notes: new Map(),
-    saga: SagaLog.make(claimed.checkpoints),
-    snooze: (until) =>
-      Effect.andThen(
-        storeNext,
-        persist(Effect.map(coalesced.release(queue, { ...held, until }), (outcome) => ({ outcome })))
-      ).pipe(
-        Effect.tap(() => Effect.sync(() => end({ _tag: "Suspended" }))),
-        Effect.andThen(halt)
-      )
-  })
-  const execution: Execution = {
-    claimed,
-    lease,
-    service,
-    ended: undefined,
-    onEnded: undefined,
-    end,
-    settling: false,
-    persist,
-    supervise: waiting.supervise
-  }
-  return execution
-}
-
-// --- internal
-
-/** Never goes on: the engine interrupts the handler of a run that has ended. */
-const halt: Effect.Effect<never> = Effect.interruptible(Effect.never)
-
-/** See `Outage.backoff`. */
-export const outageBackoff = Outage.backoff
+export const modified = (self: CurrentRun["Service"], members: Partial<CurrentRun["Service"]>): CurrentRun["Service"] =>
+  Object.create(self, Object.getOwnPropertyDescriptors(members)) as CurrentRun["Service"]
 
 /**
  * How a wait is over according to what is stored, for a run that was claimed at that time.
@@ -352,21 +135,4 @@ export const recallWait = (
   if (wait._tag === "Tasks") return undefined
   if (stored !== undefined) return { _tag: "Emitted", payload: stored }
   return checkpoints.has(Driver.timeoutOf(wait.step)) ? { _tag: "TimedOut" } : undefined
-}
-
-const isNoTimer = (wait: Driver.Wait, checkpoints: ReadonlyMap<string, Schema.Json>): boolean => {
-  const stored = wait._tag === "Timer" ? checkpoints.get(wait.step) : undefined
-  return stored !== undefined && !(typeof stored === "string" && Option.isSome(DateTime.make(stored)))
-}
-
-/** When a timer is due by itself. */
-const dueAt = (
-  wait: Driver.Wait,
-  checkpoints: ReadonlyMap<string, Schema.Json>,
-  now: DateTime.Utc
-): DateTime.Utc | undefined => {
-  if (wait._tag !== "Timer") return undefined
-  const stored = checkpoints.get(wait.step)
-  if (stored !== undefined) return typeof stored === "string" ? Option.getOrUndefined(DateTime.make(stored)) : undefined
-  return DateTime.isDateTime(wait.until) ? wait.until : DateTime.addDuration(now, wait.until)
 }

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Schema } from "effect"
+import { Context, Duration, Effect, Schema } from "effect"
 import { Absurd } from "./Absurd.ts"
 import * as Child from "./Child.ts"
 import { CurrentRun } from "./CurrentRun.ts"
@@ -24,6 +24,7 @@ import * as SagaLog from "./SagaLog.ts"
 export const handler = (absurd: Absurd["Service"], queue: QueueName, name: string): Handler => ({
   task: name,
   queue,
+  context: Context.make(Absurd, absurd) as Context.Context<never>,
   execute: (params) =>
     Effect.gen(function*() {
       const run = yield* CurrentRun

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Cause, Duration, Effect, Schema, Scope } from "effect"
+import type { Cause, Context, Duration, Effect, Schema, Scope } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { Failure } from "./Failure.ts"
@@ -18,6 +18,8 @@ import type { QueueName } from "./Identifiers.ts"
 export interface Handler {
   readonly task: string
   readonly queue: QueueName
+  /** The services of the program, which `execute` finds in its context. */
+  readonly context: Context.Context<never>
   /** From encoded params to the encoded result. Whatever it fails with is for `onFailure`. */
   readonly execute: (params: Schema.Json) => Effect.Effect<Schema.Json, unknown, CurrentRun | Scope.Scope>
   /** What is stored of a failure, and when the next attempt starts. */

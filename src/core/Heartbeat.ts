@@ -9,8 +9,8 @@
  */
 import { Clock, Duration, Effect, Latch, Result, Schedule, type Scope } from "effect"
 import type { Absurd } from "./Absurd.ts"
-import type * as CurrentRun from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
+import type { Execution } from "./Execution.ts"
 import type { QueueName, RunId } from "./Identifiers.ts"
 import * as Lease from "./Lease.ts"
 import * as Outage from "./Outage.ts"
@@ -23,7 +23,7 @@ export { monotonicMillis } from "./Lease.ts"
  * @since 0.1.0
  * @category models
  */
-export type Beating = Pick<CurrentRun.Execution, "claimed" | "settling" | "end" | "lease">
+export type Beating = Pick<Execution, "claimed" | "settling" | "end" | "lease">
 
 /**
  * The heart of one worker.
@@ -54,7 +54,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Heartbeat, never, Scope.Scope> {
   const runs = new Map<RunId, Tracked>()
   /** There may be two of a task, while one that has lost its claim still unwinds. */
-  const byTask = new Map<string, Set<Tracked>>()
+  const byTask = new Map<string, Tracked>()
   const asked = new Set<Tracked>()
   const ask = Latch.makeUnsafe(false)
   const leaseMillis = Duration.toMillis(lease)
@@ -123,20 +123,21 @@ export const make = Effect.fnUntraced(function*(
   return {
     track: (queue, execution) => {
       const { runId, taskId } = execution.claimed
-      const tracked: Tracked = { queue, execution }
+      const tracked: Tracked = { queue, execution, next: byTask.get(taskId) }
       runs.set(runId, tracked)
-      const ofTask = byTask.get(taskId) ?? new Set()
-      byTask.set(taskId, ofTask.add(tracked))
+      byTask.set(taskId, tracked)
       return () => {
         if (runs.get(runId) === tracked) runs.delete(runId)
         asked.delete(tracked)
-        if (ofTask.delete(tracked) && ofTask.size === 0) byTask.delete(taskId)
+        const rest = without(byTask.get(taskId), tracked)
+        if (rest === undefined) byTask.delete(taskId)
+        else byTask.set(taskId, rest)
       }
     },
-    leaseOf: (claimedAt) => Lease.makeWith(clock, lease, claimedAt),
+    leaseOf: Lease.maker(clock, lease),
     tracks: (runId) => runs.has(runId),
     askAbout: (queue, taskId) => {
-      for (const tracked of byTask.get(taskId) ?? []) {
+      for (let tracked = byTask.get(taskId); tracked !== undefined; tracked = tracked.next) {
         // Of one that is settling the store's answer to that is on its way.
         if (tracked.queue !== queue || tracked.execution.settling) continue
         asked.add(tracked)
@@ -151,6 +152,14 @@ export const make = Effect.fnUntraced(function*(
 interface Tracked {
   readonly queue: QueueName
   readonly execution: Beating
+  /** Another one of the same task. */
+  next: Tracked | undefined
+}
+
+const without = (first: Tracked | undefined, gone: Tracked): Tracked | undefined => {
+  if (first === gone) return gone.next
+  for (let one = first; one !== undefined; one = one.next) if (one.next === gone) one.next = gone.next
+  return first
 }
 
 const settle = ({ execution }: Tracked, outcome: Driver.Outcome | "busy", sentAt: number) => {

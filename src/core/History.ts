@@ -8,6 +8,7 @@ import type { Absurd } from "./Absurd.ts"
 import * as CurrentRun from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import { type DriverError, InvalidState, type NotFound } from "./Errors.ts"
+import * as Family from "./Family.ts"
 import type { Handler } from "./Handlers.ts"
 import { CheckpointName, EventName, type QueueName, RunId, type TaskId } from "./Identifiers.ts"
 import * as NameScope from "./NameScope.ts"
@@ -122,7 +123,9 @@ const execute = Effect.fnUntraced(function*(
   const observe: Observe = (self) =>
     Effect.scoped(Effect.gen(function*() {
       const atEnd = yield* Deferred.make<void>()
+      const family = new Family.Family()
       const waiting = yield* Waiting.make({
+        family,
         stallAfter: Duration.seconds(30),
         isIdle: () => true,
         suspend: () => Effect.succeed({ outcome: "applied", suspended: true, waits: [] }),
@@ -135,7 +138,7 @@ const execute = Effect.fnUntraced(function*(
       const end = Effect.andThen(waiting.park(wait, undefined), Effect.never)
       const fiber = yield* self.pipe(
         Effect.provideService(Replay, { end, failures, aside, register }),
-        waiting.supervise,
+        (branch) => family.supervise(branch),
         Effect.forkChild
       )
       yield* Effect.raceFirst(Fiber.await(fiber), Deferred.await(atEnd)).pipe(Effect.ensuring(Fiber.interrupt(fiber)))
@@ -157,6 +160,7 @@ const execute = Effect.fnUntraced(function*(
   const service = serviceOf(history, present)
   yield* observe(
     Effect.scoped(handler.execute(history.task.params)).pipe(
+      Effect.provideContext(handler.context),
       Effect.provideService(CurrentRun.CurrentRun, service),
       // The guardian may be within a branch of its own.
       Effect.provideService(NameScope.NameScope, "")
@@ -174,7 +178,8 @@ const within = <A, E, R>(self: Effect.Effect<A, E, R>, context: Context.Context<
       self,
       context.pipe(
         Context.add(Replay, fiber.getRef(Replay)),
-        Context.add(Metric.FiberRuntimeMetrics, fiber.getRef(Metric.FiberRuntimeMetrics))
+        Context.add(Metric.FiberRuntimeMetrics, fiber.getRef(Metric.FiberRuntimeMetrics)),
+        Context.add(Family.Current, fiber.getRef(Family.Current))
       ) as Context.Context<R>
     )
   )

@@ -61,7 +61,7 @@ export const Spawn = Context.Reference<AroundSpawn>("effect-absurd/core/Hooks/Sp
  * @category references
  */
 export const Execution = Context.Reference<AroundExecution>("effect-absurd/core/Hooks/Execution", {
-  defaultValue: () => (handler) => handler
+  defaultValue: () => asItIs
 })
 
 /**
@@ -104,3 +104,8 @@ export const layerExecution = (around: AroundExecution): Layer.Layer<never> =>
     Execution,
     Effect.map(Execution, (outer): AroundExecution => (handler, run) => outer(around(handler, run), run))
   )
+
+// --- internal
+
+/** One function, by which it is seen that there is no hook. */
+const asItIs: AroundExecution = (handler) => handler

@@ -18,6 +18,8 @@ import { Clock, Duration, Effect } from "effect"
 export interface Lease {
   /** How long it is renewed for. */
   readonly duration: Duration.Duration
+  /** The same in milliseconds. */
+  readonly millis: number
   /** The present of the worker's clock, in monotonic milliseconds, whatever clock the handler has been given. */
   readonly now: () => number
   /** Until when it surely holds. */
@@ -42,19 +44,19 @@ export const monotonicMillis: Effect.Effect<number> = Effect.map(
  * @category constructors
  */
 export const make = (duration: Duration.Duration, claimedAt: number): Effect.Effect<Lease> =>
-  Effect.map(Clock.Clock, (clock) => makeWith(clock, duration, claimedAt))
+  Effect.map(Clock.Clock, (clock) => maker(clock, duration)(claimedAt))
 
 /**
- * The same, by a given clock.
+ * The same by a given clock, for many claims.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const makeWith = (clock: Clock.Clock, duration: Duration.Duration, claimedAt: number): Lease => ({
-  duration,
-  now: () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n),
-  heldUntil: claimedAt + Duration.toMillis(duration)
-})
+export const maker = (clock: Clock.Clock, duration: Duration.Duration): (claimedAt: number) => Lease => {
+  const millis = Duration.toMillis(duration)
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+  return (claimedAt) => ({ duration, millis, now, heldUntil: claimedAt + millis })
+}
 
 /**
  * Notes that the store has renewed the lease, by a request that was not sent before `sentAt`. No renewal shortens a lease.
@@ -62,8 +64,8 @@ export const makeWith = (clock: Clock.Clock, duration: Duration.Duration, claime
  * @since 0.1.0
  * @category combinators
  */
-export const renewed = (self: Lease, sentAt: number, by: Duration.Duration = self.duration): void => {
-  self.heldUntil = Math.max(self.heldUntil, sentAt + Duration.toMillis(by))
+export const renewed = (self: Lease, sentAt: number, by?: Duration.Duration): void => {
+  self.heldUntil = Math.max(self.heldUntil, sentAt + (by === undefined ? self.millis : Duration.toMillis(by)))
 }
 
 /**
@@ -72,7 +74,7 @@ export const renewed = (self: Lease, sentAt: number, by: Duration.Duration = sel
  * @since 0.1.0
  * @category predicates
  */
-export const holds = (self: Lease): boolean => self.now() < self.heldUntil - Duration.toMillis(self.duration) / 6
+export const holds = (self: Lease): boolean => self.now() < self.heldUntil - self.millis / 6
 
 /**
  * What a request that could renew the lease should renew it by: nothing while more than two thirds of it are left, as they
@@ -82,4 +84,4 @@ export const holds = (self: Lease): boolean => self.now() < self.heldUntil - Dur
  * @category combinators
  */
 export const extension = (self: Lease): Duration.Duration | null =>
-  self.heldUntil - self.now() < Duration.toMillis(self.duration) * 2 / 3 ? self.duration : null
+  self.heldUntil - self.now() < self.millis * 2 / 3 ? self.duration : null

@@ -160,7 +160,10 @@ export const make = Effect.fnUntraced(function*(
 
   // Nearly all requests are answered at once, and most of what a worker does are requests.
   const persist: Outage["persist"] = (request) =>
-    Effect.andThen(latch.await, Effect.catch(request, (failure) => again(request, failure)))
+    Effect.suspend(() => {
+      const answered = Effect.catch(request, (failure) => again(request, failure))
+      return latch.isOpen() ? answered : Effect.andThen(latch.await, answered)
+    })
 
   return { persist, up: latch.await, report }
 })

@@ -49,7 +49,8 @@ export const once = <A, E, R, E2, R2>(
   stored: (state: Schema.Json) => Effect.Effect<A, E, R>,
   first: Effect.Effect<A, E2, R2>
 ): Effect.Effect<A, E | E2, R | R2> =>
-  Effect.flatMap(Replay, (replay): Effect.Effect<A, E | E2, R | R2> => {
+  Effect.withFiber((fiber): Effect.Effect<A, E | E2, R | R2> => {
+    const replay = fiber.getRef(Replay)
     const failure = replay?.failures[step]
     if (failure !== undefined) return Effect.fail(SagaLog.revive(failure) as E2)
     const state = run.recall(step)

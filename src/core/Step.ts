@@ -129,8 +129,7 @@ export const run: {
       ? undefined
       : Stored.codec(`error of step "${name}"`, options.error) as Stored.Codec<E>
   }
-  return Effect.flatMap(
-    CurrentRun,
+  return CurrentRun.use(
     (run) =>
       Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
         run.named(base, (checkpoint) => {

@@ -44,43 +44,38 @@ export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
     return CheckpointName.make(count === 1 ? base : `${base}#${count}`)
   }
 
-  const outsideOfTransactions = <A, E, R>(base: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(inTransaction, (inside) => inside ? refuse(base, undone) : self)
-
-  const named: StepNames["named"] = (own, use, kind) =>
+  /** Takes the next name for `own` where the calling fiber is. */
+  const taken = <A, E, R>(
+    own: string,
+    use: (name: CheckpointName, base: string, fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> =>
     Effect.withFiber((fiber) => {
       const base = NameScope.within(fiber.getRef(NameScope.NameScope), own)
-      return outsideOfTransactions(
-        base,
-        Effect.suspend(() => {
-          const name = take(base, fiber)
-          if (name === undefined) return refuse(base, twice)
-          active.add(base)
-          if (kind === "group") groups++
-          const free = Effect.sync(() => {
-            active.delete(base)
-            if (kind === "group") groups--
-          })
-          return Effect.ensuring(use(name), free)
-        })
-      )
+      return Effect.flatMap(inTransaction, (inside) => {
+        if (inside) return refuse(base, undone)
+        const name = take(base, fiber)
+        return name === undefined ? refuse(base, twice) : use(name, base, fiber)
+      })
+    })
+
+  const named: StepNames["named"] = (own, use, kind) =>
+    taken(own, (name, base) => {
+      active.add(base)
+      if (kind === "group") groups++
+      return Effect.onExit(use(name), () => {
+        active.delete(base)
+        if (kind === "group") groups--
+        return Effect.void
+      })
     })
 
   const begin: StepNames["begin"] = (own) =>
-    Effect.withFiber((fiber) => {
-      const base = NameScope.within(fiber.getRef(NameScope.NameScope), own)
-      return outsideOfTransactions(
-        base,
-        Effect.suspend(() => {
-          const name = take(base, fiber)
-          if (name === undefined) return refuse(base, twice)
-          begun.set(base, fiber)
-          const free = Effect.sync(() => {
-            if (begun.get(base) === fiber) begun.delete(base)
-          })
-          return Effect.succeed({ name, free })
-        })
-      )
+    taken(own, (name, base, fiber) => {
+      begun.set(base, fiber)
+      const free = Effect.sync(() => {
+        if (begun.get(base) === fiber) begun.delete(base)
+      })
+      return Effect.succeed({ name, free })
     })
 
   return { named, begin, inUse: () => active.size - groups }

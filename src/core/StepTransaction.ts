@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { Effect, type Schema } from "effect"
-import { CurrentRun } from "./CurrentRun.ts"
+import { CurrentRun, modified } from "./CurrentRun.ts"
 import { InvalidUse } from "./Errors.ts"
 import { StepName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
@@ -95,8 +95,7 @@ const withoutSteps = (run: CurrentRun["Service"], transaction: string): CurrentR
         problem: `it is inside the transaction "${transaction}", which is a step itself; move it before or after`
       })
     )
-  return {
-    ...run,
+  return modified(run, {
     transacting: true,
     named: refuse,
     begin: refuse,
@@ -104,5 +103,5 @@ const withoutSteps = (run: CurrentRun["Service"], transaction: string): CurrentR
     transact: refuse,
     wait: ({ step }) => refuse(step),
     snooze: () => refuse(transaction)
-  }
+  })
 }

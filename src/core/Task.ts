@@ -14,6 +14,7 @@ import type * as Driver from "./Driver.ts"
 import * as Eager from "./Eager.ts"
 import { type InvalidInput, InvalidUse, type Unhandled } from "./Errors.ts"
 import * as Failure from "./Failure.ts"
+import { Current as CurrentFamily } from "./Family.ts"
 import type { Handler } from "./Handlers.ts"
 import { type QueueName, TaskId } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
@@ -291,7 +292,7 @@ export const make = <
         const queue = yield* resolveQueue(options.queue)
         // Not the layer's own scope: a handler's finalizers belong to its run. And it is the run that watches over its
         // fibers and timers.
-        const context = Context.omit(Scope.Scope, Clock.Clock, Metric.FiberRuntimeMetrics)(
+        const context = Context.omit(Scope.Scope, Clock.Clock, Metric.FiberRuntimeMetrics, CurrentFamily)(
           yield* Effect.context<
             | Exclude<R, CurrentRun | Scope.Scope>
             | Params["DecodingServices"]
@@ -302,11 +303,11 @@ export const make = <
         const remove = handlers.register({
           task: name,
           queue,
+          context: context as Context.Context<never>,
           execute: (stored) =>
             codecs.params.decode(stored).pipe(
               Effect.flatMap(handler),
-              Effect.flatMap(codecs.success.encode),
-              Effect.provideContext(context)
+              Effect.flatMap(codecs.success.encode)
             ) as Effect.Effect<Schema.Json, unknown, CurrentRun | Scope.Scope>,
           onFailure: (failed) =>
             settleFailure(failed, codecs.error, policy as RetryPolicy.RetryPolicy<E["Type"]>, options).pipe(

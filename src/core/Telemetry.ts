@@ -6,10 +6,11 @@
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Context, Duration, Effect, Exit, type Fiber, Metric, Option, Tracer } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Metric, Option, References, Tracer } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
 import type * as Driver from "./Driver.ts"
 import type { CheckpointName, QueueName } from "./Identifiers.ts"
+import * as TraceContext from "./TraceContext.ts"
 
 /**
  * The header that carries the span of a task's spawn, in the format of W3C Trace Context.
@@ -17,7 +18,7 @@ import type { CheckpointName, QueueName } from "./Identifiers.ts"
  * @since 0.1.0
  * @category headers
  */
-export const traceparentHeader = "traceparent"
+export const traceparentHeader = TraceContext.header
 
 // --- metrics
 
@@ -153,7 +154,7 @@ export const spawning = <E, R>(
       attributes: { "absurd.queue": queue, "absurd.task": tasks[0]?.name, "absurd.tasks": tasks.length }
     }, (span) =>
       Effect.tap(
-        send(tasks, traced ? (task) => inject(task, span) : (task) => task),
+        send(tasks, traced ? (task) => TraceContext.inject(task, span) : (task) => task),
         ([first, ...others]) =>
           Effect.sync(() => {
             if (first === undefined || others.length > 0) return
@@ -170,32 +171,60 @@ export const spawning = <E, R>(
  * @since 0.1.0
  * @category combinators
  */
-export const running = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+export const running = <A extends Ended, E, R>(
   queue: QueueName,
   claimed: Driver.Claimed,
   execution: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const series = seriesOf(queue, claimed.name)
-  const annotations = { task: claimed.name, taskId: claimed.taskId, runId: claimed.runId, attempt: claimed.attempt }
-  return Effect.withFiber((fiber) => {
-    const { context } = fiber
-    const clock = fiber.getRef(Clock.Clock)
-    const startedAt = clock.monotonicTimeNanosUnsafe()
-    series.waited.updateUnsafe(claimed.waited, context)
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ context }) => {
+    const count = counting(queue, claimed, context)
     const counted = Effect.map(
-      isTracedUnsafe(fiber) || claimed.headers?.[traceparentHeader] !== undefined
-        ? traced(queue, claimed, execution)
-        : execution,
+      isTracedRun(claimed, context) ? traced(queue, claimed, execution) : execution,
       (result) => {
-        const { duration, runs } = series.ended(outcomeName(result))
-        runs.updateUnsafe(1, context)
-        duration.updateUnsafe(Duration.nanos(clock.monotonicTimeNanosUnsafe() - startedAt), context)
-        if (result._tag === "Lost") series.lost.updateUnsafe(1, context)
+        count(result)
         return result
       }
     )
-    return Effect.annotateLogs(counted, annotations)
+    return Effect.annotateLogs(counted, annotationsOf(claimed))
   })
+
+/**
+ * The same for an execution that needs no fiber of its own: begins it in the context that it is given, which has its place in
+ * logs and traces.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const observing = <A extends Ended, B>(
+  queue: QueueName,
+  claimed: Driver.Claimed,
+  outer: Context.Context<never>,
+  onEnd: (exit: Exit.Exit<A>) => void,
+  begin: (context: Context.Context<never>, onEnd: (exit: Exit.Exit<A>) => void) => B
+): B => {
+  const count = counting(queue, claimed, outer)
+  const around = Context.get(outer, References.CurrentLogAnnotations)
+  const own = annotationsOf(claimed)
+  const annotations = around === noAnnotations ? own : { ...around, ...own }
+  const context = Context.add(outer, References.CurrentLogAnnotations, annotations)
+  const counted = (exit: Exit.Exit<A>) => {
+    if (Exit.isSuccess(exit)) count(exit.value)
+    onEnd(exit)
+  }
+  if (!isTracedRun(claimed, context)) return begin(context, counted)
+  let begun: { readonly value: B } | undefined
+  const execution = Effect.contextWith((context: Context.Context<never>) =>
+    Effect.callback<A>((resume) => {
+      begun = { value: begin(context, resume) }
+    })
+  )
+  const fiber = Effect.runForkWith(context)(traced(queue, claimed, execution), { uninterruptible: true })
+  if (begun === undefined) {
+    // A tracer that fails costs the trace, and not the run.
+    return begin(context, counted)
+  }
+  fiber.addObserver(counted)
+  return begun.value
 }
 
 /**
@@ -209,51 +238,76 @@ export const stepping = <A, E, R>(
   step: CheckpointName,
   replayed: boolean,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const annotated = Effect.annotateLogs(effect, { step })
-  const traced = Effect.flatMap(isTraced, (traced) =>
-    traced
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ context }) => {
+    const annotated = Effect.annotateLogs(effect, { step })
+    const traced = isTracedIn(context)
       ? withSpan("absurd.step", {
         attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
       }, () => annotated)
-      : annotated)
-  return replayed ? traced : Effect.onExit(traced, (exit) => {
-    const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
-    return Metric.update(seriesOf(run.queue, run.task).stepped(outcome), 1)
+      : annotated
+    return replayed ? traced : Effect.onExit(traced, (exit) => {
+      const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
+      seriesOf(run.queue, run.task).stepped(outcome).updateUnsafe(1, context)
+      return Effect.void
+    })
   })
-}
 
 /**
- * The run with spans for its waits: `absurd.sleep` for timers, `absurd.wait` for events and tasks. A wait that the run is
- * suspended for ends interrupted; the execution that goes on has one of its own, with `absurd.replayed`.
+ * Waits in a span: `absurd.sleep` for a timer, `absurd.wait` for events and tasks. A wait that the run is suspended for ends
+ * interrupted; the execution that goes on has one of its own, with `absurd.replayed`.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const waiting = (run: CurrentRun["Service"]): CurrentRun["Service"] => ({
-  ...run,
-  wait: (wait) =>
-    withSpan(wait._tag === "Timer" ? "absurd.sleep" : "absurd.wait", {
-      attributes: {
-        ...identityOf(run),
-        "absurd.step": wait.step,
-        "absurd.replayed": run.recall(wait.step) !== undefined,
-        ...(wait._tag === "Event" ? { "absurd.event": wait.event } : {})
-      }
-    }, () => run.wait(wait))
-})
+export const waiting = <A, E, R>(
+  run: CurrentRun["Service"],
+  wait: Driver.Wait,
+  evaluate: () => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  withSpan(wait._tag === "Timer" ? "absurd.sleep" : "absurd.wait", {
+    attributes: {
+      ...identityOf(run),
+      "absurd.step": wait.step,
+      "absurd.replayed": run.recall(wait.step) !== undefined,
+      ...(wait._tag === "Event" ? { "absurd.event": wait.event } : {})
+    }
+  }, evaluate)
 
 // --- internal
 
+type Ended = { readonly _tag: string; readonly final?: boolean }
+
+/** Counts an execution that begins, and returns what counts its end. */
+const counting = (queue: QueueName, claimed: Driver.Claimed, context: Context.Context<never>) => {
+  const series = seriesOf(queue, claimed.name)
+  const clock = Context.get(context, Clock.Clock)
+  const startedAt = clock.monotonicTimeNanosUnsafe()
+  series.waited.updateUnsafe(claimed.waited, context)
+  return (result: Ended): void => {
+    const { duration, runs } = series.ended(outcomeName(result))
+    runs.updateUnsafe(1, context)
+    duration.updateUnsafe(Duration.nanos(clock.monotonicTimeNanosUnsafe() - startedAt), context)
+    if (result._tag === "Lost") series.lost.updateUnsafe(1, context)
+  }
+}
+
+const annotationsOf = ({ attempt, name, runId, taskId }: Driver.Claimed) => ({ task: name, taskId, runId, attempt })
+
+const noAnnotations = Context.get(Context.empty(), References.CurrentLogAnnotations)
+
 /** Whether there is a trace to go on with: the caller's span, or a tracer that records the spawn itself. */
-const isTracedUnsafe = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  !fiber.getRef(Tracer.DisablePropagation) &&
-  (Option.isSome(Context.getOption(fiber.context, Tracer.ParentSpan)) ||
-    fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer)
+const isTracedIn = (context: Context.Context<never>): boolean =>
+  !Context.get(context, Tracer.DisablePropagation) &&
+  (Option.isSome(Context.getOption(context, Tracer.ParentSpan)) ||
+    Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer)
 
-const isTraced = Effect.withFiber((fiber) => Effect.succeed(isTracedUnsafe(fiber)))
+const isTraced = Effect.withFiber(({ context }) => Effect.succeed(isTracedIn(context)))
 
-const traced = <A extends { readonly _tag: string; readonly final?: boolean }, E, R>(
+const isTracedRun = ({ headers }: Driver.Claimed, context: Context.Context<never>): boolean =>
+  isTracedIn(context) || headers?.[traceparentHeader] !== undefined
+
+const traced = <A extends Ended, E, R>(
   queue: QueueName,
   claimed: Driver.Claimed,
   execution: Effect.Effect<A, E, R>
@@ -261,41 +315,15 @@ const traced = <A extends { readonly _tag: string; readonly final?: boolean }, E
   withSpan(
     "absurd.run",
     {
-      ...originOf(claimed),
+      ...TraceContext.originOf(claimed),
       kind: "consumer",
-      links: [taskLink(claimed)],
+      links: [TraceContext.taskLink(claimed)],
       attributes: attributesOf(queue, claimed)
     },
     (span) =>
       Effect.tap(execution, (result) => Effect.sync(() => span.attribute("absurd.outcome", outcomeName(result)))),
     (exit) => Exit.isSuccess(exit) && exit.value._tag === "Failed" ? Exit.fail("Failed") : outlineOf(exit)
   )
-
-const inject = (task: Driver.SpawnItem, span: Tracer.Span): Driver.SpawnItem => {
-  if (task.headers?.[traceparentHeader] !== undefined) return task
-  const traceparent = `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
-  return { ...task, headers: { ...task.headers, [traceparentHeader]: traceparent } }
-}
-
-const traceparentPattern = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/
-
-/** Whoever wrote the header, what is not a trace context is not followed. */
-const originOf = ({ headers }: Driver.Claimed): Tracer.SpanOptionsNoTrace => {
-  const traceparent = headers?.[traceparentHeader]
-  const match = typeof traceparent === "string" ? traceparentPattern.exec(traceparent) : null
-  if (match === null) return { root: true }
-  const [, traceId = "", spanId = "", flags = ""] = match
-  return { parent: Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 }) }
-}
-
-/** The same for all runs of a task, in every process, so that they can be found together: ids made from the task's id. */
-const taskLink = ({ taskId }: Driver.Claimed): Tracer.SpanLink => {
-  const traceId = taskId.replaceAll("-", "")
-  return {
-    span: Tracer.externalSpan({ traceId, spanId: traceId.slice(16), sampled: false }),
-    attributes: { "absurd.task_id": taskId }
-  }
-}
 
 const attributesOf = (queue: QueueName, claimed: Driver.Claimed) =>
   identityOf({

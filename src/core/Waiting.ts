@@ -3,9 +3,10 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, Latch, Metric, Option, Scope } from "effect"
+import { Context, DateTime, Deferred, Duration, Effect, Fiber, Option, Scope } from "effect"
 import type * as Driver from "./Driver.ts"
 import { InvalidUse } from "./Errors.ts"
+import type * as Family from "./Family.ts"
 import type { CheckpointName } from "./Identifiers.ts"
 
 /**
@@ -27,6 +28,8 @@ export interface Options {
   /** Ends a run that can neither be suspended nor go on. */
   readonly refused: (error: InvalidUse) => void
   readonly now: Effect.Effect<DateTime.Utc>
+  /** Those of the handler. */
+  readonly family: Family.Family
   /** Stores the wake time of a timer, unless there is one. */
   readonly fix: (step: CheckpointName, instant: DateTime.Utc) => Effect.Effect<void>
 }
@@ -40,8 +43,6 @@ export interface Options {
 export interface Waiting {
   /** Waits until the wait is over, in this claim. With `dueAt` it is over by itself then. */
   readonly park: (wait: Driver.Wait, dueAt: DateTime.Utc | undefined) => Effect.Effect<Over>
-  /** Runs the handler so that it can be seen when everything in it waits. */
-  readonly supervise: <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
 /**
@@ -75,8 +76,8 @@ export const make = (options: Options): Effect.Effect<Waiting, never, Scope.Scop
  * @category constructors
  */
 export const makeUnsafe = (options: Options, scope: Scope.Scope, context: Context.Context<never>): Waiting => {
+  const { family } = options
   const parked = new Map<Fiber.Fiber<unknown, unknown>, Parked>()
-  const family = makeFamily()
   let coordinating = false
 
   const suspend = Effect.suspend(() => {
@@ -150,7 +151,7 @@ export const makeUnsafe = (options: Options, scope: Scope.Scope, context: Contex
       )
     })
 
-  return { park, supervise: family.supervise }
+  return { park }
 }
 
 // --- internal
@@ -178,69 +179,3 @@ const untilFirst = (waits: Iterable<Parked>, now: Effect.Effect<DateTime.Utc>) =
     }
     return first === undefined ? undefined : Duration.millis(first)
   })
-
-/**
- * The fibers of a handler, and the timers that they wait for. Effect tells a fiber's metrics about the start and end of each fiber that inherits its context,
- * whichever combinator started it; while it starts, its parent is the current fiber.
- */
-const makeFamily = () => {
-  const changed = Latch.makeUnsafe(false)
-  const parents = new Set<Fiber.Fiber<unknown, unknown>>()
-  let root: Fiber.Fiber<unknown, unknown> | undefined
-  let children = 0
-  const timers = new Map<Fiber.Fiber<unknown, unknown>, Duration.Duration>()
-
-  const withTimers = (clock: Clock.Clock): Clock.Clock =>
-    Object.assign(Object.create(clock) as Clock.Clock, {
-      sleep: (duration: Duration.Duration) =>
-        Effect.withFiber((fiber) => {
-          timers.set(fiber, duration)
-          return Effect.ensuring(clock.sleep(duration), Effect.sync(() => timers.delete(fiber)))
-        })
-    })
-
-  const supervise = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.withFiber((fiber) => {
-      root = fiber
-      const outer = fiber.getRef(Metric.FiberRuntimeMetrics)
-      const metrics: Metric.FiberRuntimeMetricsService = {
-        recordFiberStart: (context) => {
-          outer?.recordFiberStart(context)
-          children++
-          const parent = Fiber.getCurrent()
-          if (parent === undefined || parents.has(parent)) return
-          if (parent !== root && parent.getRef(Metric.FiberRuntimeMetrics) !== metrics) return
-          parents.add(parent)
-          parent.addObserver(() => parents.delete(parent))
-        },
-        recordFiberEnd: (context, exit) => {
-          outer?.recordFiberEnd(context, exit)
-          children--
-          changed.openUnsafe()
-        }
-      }
-      return Effect.updateContext(
-        handler,
-        (context: Context.Context<R>) =>
-          Context.add(
-            Context.add(context, Metric.FiberRuntimeMetrics, metrics),
-            Clock.Clock,
-            withTimers(fiber.getRef(Clock.Clock))
-          ) as Context.Context<R>
-      )
-    })
-
-  const timerBeyond = (limit: Duration.Duration): boolean =>
-    [...timers.values()].some((duration) => Duration.isGreaterThan(duration, limit))
-
-  /** Whether every fiber is in `waiting` or waits for fibers that it started. */
-  const allIn = (waiting: ReadonlyMap<Fiber.Fiber<unknown, unknown>, unknown>): boolean => {
-    if (root === undefined || !(waiting.has(root) || parents.has(root))) return false
-    let accounted = 0
-    for (const fiber of waiting.keys()) if (fiber !== root) accounted++
-    for (const fiber of parents) if (fiber !== root && !waiting.has(fiber)) accounted++
-    return accounted === children
-  }
-
-  return { supervise, changed, allIn, timerBeyond }
-}

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { Deferred, Effect } from "effect"
-import { CurrentRun } from "../../core/CurrentRun.ts"
+import { CurrentRun, modified } from "../../core/CurrentRun.ts"
 import type { Checkpoint, Driver } from "../../core/Driver.ts"
 import * as Hooks from "../../core/Hooks.ts"
 
@@ -91,14 +91,17 @@ export const watched = <A, E, R>(
     const outer = yield* Hooks.Execution
     const around: Hooks.AroundExecution = (handler, run) =>
       outer(
-        Effect.provideService(handler, CurrentRun, {
-          ...run,
-          recall: (name) => {
-            const state = run.recall(name)
-            if (state === undefined && stored.has(keyOf({ taskId: run.taskId, name }))) fate.repeated.push(name)
-            return state
-          }
-        }),
+        Effect.provideService(
+          handler,
+          CurrentRun,
+          modified(run, {
+            recall: (name) => {
+              const state = run.recall(name)
+              if (state === undefined && stored.has(keyOf({ taskId: run.taskId, name }))) fate.repeated.push(name)
+              return state
+            }
+          })
+        ),
         run
       )
     return yield* Effect.provideService(self, Hooks.Execution, around)
