@@ -59,7 +59,7 @@ export const deferredResult = (
       seen.add(name)
       return Option.some(Exit.succeed(null))
     }
-    const event = yield* Execution.request(
+    const event = yield* Execution.send(
       execution,
       "readEvent",
       coalesced.readEvent(queue, Names.deferredEvent(executionId, name))
@@ -114,11 +114,14 @@ export const scheduleClock = (
     const { name } = clock.deferred
     const step = Names.clockStep(name)
     if (!execution.checkpoints.has(step)) {
+      const { clocks } = execution.attempt
+      clocks.add(name)
       const due = Math.min(
         (yield* Execution.storeMillisAtMost(execution)) + Duration.toMillis(clock.duration),
         lastMillis
       )
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
+      clocks.delete(name)
     }
     if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)

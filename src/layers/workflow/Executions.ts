@@ -226,7 +226,7 @@ const startChild = (
     const step = Names.startedStep(options.executionId)
     const known = parent.checkpoints.get(step)
     if (isTaskId(known)) return { taskId: known, created: false }
-    const { created, taskId } = yield* Execution.request(parent, "spawn", start(environment, workflow, options))
+    const { created, taskId } = yield* Execution.send(parent, "spawn", start(environment, workflow, options))
     yield* Execution.store(environment, parent, step, taskId)
     return { taskId, created }
   })
@@ -237,7 +237,7 @@ const endOfChild = (
   parent: Execution.Execution,
   taskId: TaskId
 ): Effect.Effect<Schema.Json | undefined> =>
-  Effect.map(Execution.request(parent, "results", coalesced.result(queue, taskId)), (result) => {
+  Effect.map(Execution.send(parent, "results", coalesced.result(queue, taskId)), (result) => {
     if (result === undefined) {
       const message = "The task was deleted before the parent of this execution had seen its end"
       return { taskId, state: "failed", result: null, failure: { name: "NotFound", message } }

@@ -42,6 +42,7 @@ export const run = (environment: Environment, self: Execution.Execution): Effect
       // The body was interrupted before it started.
       if (ended === undefined) continue
       if (!(ended instanceof Workflow.Suspended)) return yield* complete(environment, self, ended)
+      yield* Execution.written(self)
       // What preempted the body may have been given to it, and then no wait would tell of it again.
       if (!self.attempt.preempted && (yield* Suspending.suspend(environment, self, ended))) {
         return { _tag: "Suspended" } as const
@@ -131,7 +132,8 @@ const complete = (
     const result = yield* provide(Encoding.encodeOutcome(workflow, exit, { captured }))
     const completed = coalesced.complete(queue, { runId, token, result: { ...result } })
     ending.add(taskId)
-    yield* Execution.settle(self, "complete", Effect.map(completed, (outcome) => ({ outcome }))).pipe(
+    const sent = Execution.send(self, "complete", Effect.map(completed, (outcome) => ({ outcome })))
+    yield* Execution.settle(self, sent).pipe(
       Effect.ensuring(Effect.sync(() => ending.delete(taskId)))
     )
     observers.notify(taskId, { taskId, state: "completed", result: { ...result }, failure: null })
