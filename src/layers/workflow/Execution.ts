@@ -228,13 +228,20 @@ export const store = (
 ): Effect.Effect<Schema.Json> => {
   const { absurd, settings } = environment
   const { runId, token } = self.claimed
-  const write = absurd.coalesced.setCheckpoint(settings.queue, { runId, token, name, state, extendBy: settings.lease })
-  const noted = Effect.map(write, (answer) => {
-    const stored = answer.existing === undefined ? state : answer.existing
-    if (answer.outcome === "applied") self.checkpoints.set(name, stored)
-    return { outcome: answer.outcome, stored }
+  const write = Effect.suspend(() => {
+    const sentAt = self.lease.now()
+    const extendBy = Lease.extension(self.lease)
+    const item = { runId, token, name, state, extendBy }
+    return Effect.map(absurd.coalesced.setCheckpoint(settings.queue, item), ({ existing, outcome }) => {
+      const stored = existing === undefined ? state : existing
+      if (outcome === "applied") {
+        self.checkpoints.set(name, stored)
+        if (extendBy !== null) Lease.renewed(self.lease, sentAt)
+      }
+      return { outcome, stored }
+    })
   })
-  return Effect.map(held(self, send(self, "setCheckpoint", noted, { lasting: true })), ({ stored }) => stored)
+  return Effect.map(held(self, send(self, "setCheckpoint", write, { lasting: true })), ({ stored }) => stored)
 }
 
 /** Returns when nothing is being stored: the body may have been ended by one part of it while another one waited for that. */
