@@ -14,7 +14,10 @@ const encoder = new TextEncoder()
 export const byteLength = (text: string): number => encoder.encode(text).length
 
 const maxBytes = (limit: number) =>
-  Schema.makeFilter<string>((text) => byteLength(text) <= limit ? undefined : `must be at most ${limit} bytes long`)
+  Schema.makeFilter<string>((text) =>
+    // No UTF-16 code unit takes more than three bytes.
+    text.length * 3 <= limit || byteLength(text) <= limit ? undefined : `must be at most ${limit} bytes long`
+  )
 
 const notBlank = Schema.makeFilter<string>((text) => text.trim() === "" ? "must not be empty or blank" : undefined)
 

@@ -57,6 +57,7 @@ export interface Execution {
 
 /** One attempt at the body. */
 export interface Attempt {
+  begun: boolean
   readonly instance: Instance
   /** Deferreds that activities wait for: they wake the execution once it sleeps, and do not preempt it before. */
   readonly activityAwaits: Map<string, number>
@@ -114,6 +115,7 @@ export const make = (
 }
 
 export const makeAttempt = (workflow: Workflow.Any, executionId: string): Attempt => ({
+  begun: false,
   instance: WorkflowEngine.WorkflowInstance.initial(workflow, executionId),
   activityAwaits: new Map(),
   parked: new Set(),
@@ -252,15 +254,14 @@ export const written = (self: Execution): Effect.Effect<void> =>
   })
 
 /**
- * Returns only while nobody else can have the run, and cuts it off otherwise. A process that was stopped may go on after its
- * run was taken over, and would begin what somebody else has stored already.
+ * Whether nobody else can have the run; it is cut off otherwise. A process that was stopped may go on after its run was taken
+ * over, and would begin what somebody else has stored already.
  */
-export const stillHeld = (self: Execution): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    if (Lease.holds(self.lease)) return Effect.void
-    cutOff(self, "Lost")
-    return Effect.interrupt
-  })
+export const isHeld = (self: Execution): boolean => {
+  if (Lease.holds(self.lease)) return true
+  cutOff(self, "Lost")
+  return false
+}
 
 /** Looks whether an interrupt was asked for. */
 export const learnInterrupt = (environment: Environment, self: Execution): Effect.Effect<void> =>
@@ -300,7 +301,8 @@ const answered = <A>(
         Effect.interrupt
       )
     })
-    return Effect.flatMap(Effect.forkDetach(sent, { startImmediately: true }), (fiber) => {
+    return Effect.withFiber((parent) => {
+      const fiber = Effect.runForkWith(parent.context)(sent)
       if (lasting) {
         self.writing.add(fiber)
         fiber.addObserver(() => self.writing.delete(fiber))

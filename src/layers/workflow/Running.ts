@@ -65,9 +65,10 @@ type Ended = Workflow.Suspended | Exit.Exit<unknown, unknown>
 const attemptBody = (self: Execution.Execution, payload: object): Effect.Effect<Ended | undefined> =>
   Effect.gen(function*() {
     const { executionId, registration } = self
-    const attempt = Execution.makeAttempt(registration.workflow, executionId)
-    self.attempt = attempt
+    if (self.attempt.begun) self.attempt = Execution.makeAttempt(registration.workflow, executionId)
+    const { attempt } = self
     const { instance } = attempt
+    attempt.begun = true
     let ended: Ended | undefined
     const body = Effect.suspend(() => registration.execute(payload, executionId)).pipe(
       Effect.onExit((exit) => {
