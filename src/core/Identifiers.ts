@@ -15,7 +15,7 @@ export const byteLength = (text: string): number => encoder.encode(text).length
 
 const maxBytes = (limit: number) =>
   Schema.makeFilter<string>((text) =>
-    // No character takes more bytes than three for each of its units.
+    // No UTF-16 code unit takes more than three bytes.
     text.length * 3 <= limit || byteLength(text) <= limit ? undefined : `must be at most ${limit} bytes long`
   )
 

@@ -252,7 +252,7 @@ class Walk {
       throw new Refused(`an instance of ${prototype.constructor?.name ?? "a class"} is not JSON; use a schema`)
     }
     const keys = Object.keys(value)
-    if (keys.length > 1) keys.sort(jsonbOrder)
+    if (!areSorted(keys)) keys.sort(jsonbOrder)
     const out: Record<string, Schema.Json> = {}
     for (const key of keys) {
       this.path.push(key)
@@ -274,6 +274,22 @@ class Walk {
 }
 
 const encoder = new TextEncoder()
+
+/** Whether keys are in the order of `jsonb`, as far as that can be told without their bytes: most are, and of ASCII. */
+const areSorted = (keys: ReadonlyArray<string>): boolean => {
+  if (keys.length < 2) return true
+  let before = ""
+  for (const key of keys) {
+    if (!isAscii(key) || before.length > key.length || (before.length === key.length && before > key)) return false
+    before = key
+  }
+  return true
+}
+
+const isAscii = (text: string): boolean => {
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 127) return false
+  return true
+}
 
 /** `jsonb` keeps shorter keys first, and keys of one length in the order of their bytes. */
 const jsonbOrder = (a: string, b: string): number => {

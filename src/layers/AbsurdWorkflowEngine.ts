@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
     ending: new Set(),
     wake: Latch.makeUnsafe(false),
     changed: Latch.makeUnsafe(false),
-    observers: yield* makeObservers
+    observers: yield* makeObservers(settings.pollInterval)
   }
   yield* Runs.make(environment)
   return Engine.make(environment)

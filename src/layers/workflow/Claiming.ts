@@ -27,6 +27,8 @@ export const poll = (options: Options): Effect.Effect<never> =>
     let failures = 0
     let told = false
     while (true) {
+      // What ends or begins in the same turn makes one claim.
+      yield* Effect.yieldNow
       changed.closeUnsafe()
       const wanted = options.wanted()
       if (wanted <= 0) {

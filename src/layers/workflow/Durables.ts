@@ -12,32 +12,34 @@ export const activityExecute = (
   activity: Activity.Any,
   number: number
 ): Effect.Effect<Workflow.Result<unknown, unknown>, never, WorkflowEngine.WorkflowInstance> =>
-  Effect.gen(function*() {
-    const instance = yield* WorkflowEngine.WorkflowInstance
-    const execution = yield* current(instance.executionId)
-    const step = Names.activityStep(activity.name, number)
-    const known = execution.checkpoints.get(step)
-    if (known !== undefined) return completed(yield* Encoding.activityExit.decode(known))
-    // A replay for an interrupt only rebuilds compensations; these themselves may execute activities.
-    if (execution.interrupted && !instance.interrupted) return new Workflow.Suspended({})
-    yield* Execution.stillHeld(execution)
-    const own = WorkflowEngine.WorkflowInstance.initial(instance.workflow, instance.executionId, {
-      awaitedDeferreds: execution.attempt.activityAwaits
-    })
-    own.interrupted = instance.interrupted
-    const result = yield* activity.executeEncoded.pipe(
-      Workflow.intoResult,
-      Effect.provideService(WorkflowEngine.WorkflowInstance, own)
-    ) as Effect.Effect<Workflow.Result<unknown, unknown>>
-    if (result._tag === "Suspended") return result
-    const stored = yield* Execution.store(
-      environment,
-      execution,
-      step,
-      yield* Encoding.activityExit.encode(result.exit)
-    )
-    return completed(yield* Encoding.activityExit.decode(stored))
-  })
+  Effect.flatMap(
+    WorkflowEngine.WorkflowInstance,
+    (instance) =>
+      Effect.flatMap(current(instance.executionId), (execution) => {
+        const step = Names.activityStep(activity.name, number)
+        const known = execution.checkpoints.get(step)
+        if (known !== undefined) return completed(known)
+        // A replay for an interrupt only rebuilds compensations; these themselves may execute activities.
+        if (execution.interrupted && !instance.interrupted) return Effect.succeed(new Workflow.Suspended({}))
+        if (!Execution.isHeld(execution)) return Effect.interrupt
+        const own = WorkflowEngine.WorkflowInstance.initial(instance.workflow, instance.executionId, {
+          awaitedDeferreds: execution.attempt.activityAwaits
+        })
+        own.interrupted = instance.interrupted
+        const executed = Effect.provideService(
+          Workflow.intoResult(activity.executeEncoded),
+          WorkflowEngine.WorkflowInstance,
+          own
+        ) as Effect.Effect<Workflow.Result<unknown, unknown>>
+        return Effect.flatMap(executed, (result): Effect.Effect<Workflow.Result<unknown, unknown>> =>
+          result._tag === "Suspended"
+            ? Effect.succeed(result)
+            : Encoding.activityExit.encode(result.exit).pipe(
+              Effect.flatMap((encoded) => Execution.store(environment, execution, step, encoded)),
+              Effect.flatMap(completed)
+            ))
+      })
+  )
 
 /** The exit of a deferred, which is kept from the first time that the execution sees it. */
 export const deferredResult = (
@@ -59,7 +61,7 @@ export const deferredResult = (
       seen.add(name)
       return Option.some(Exit.succeed(null))
     }
-    const event = yield* Execution.request(
+    const event = yield* Execution.send(
       execution,
       "readEvent",
       coalesced.readEvent(queue, Names.deferredEvent(executionId, name))
@@ -114,11 +116,14 @@ export const scheduleClock = (
     const { name } = clock.deferred
     const step = Names.clockStep(name)
     if (!execution.checkpoints.has(step)) {
+      const { clocks } = execution.attempt
+      clocks.add(name)
       const due = Math.min(
         (yield* Execution.storeMillisAtMost(execution)) + Duration.toMillis(clock.duration),
         lastMillis
       )
       yield* Execution.store(environment, execution, step, DateTime.formatIso(DateTime.makeUnsafe(Math.ceil(due))))
+      clocks.delete(name)
     }
     if (execution.timers.has(name) || (yield* isDue(execution, name))) return
     execution.timers.add(name)
@@ -130,7 +135,8 @@ export const scheduleClock = (
 /** The end of the year 9999, for clocks that never fire. */
 const lastMillis = 253_402_300_799_000
 
-const completed = (exit: Exit.Exit<unknown, unknown>) => new Workflow.Complete({ exit })
+const completed = (stored: Schema.Json): Effect.Effect<Workflow.Complete<unknown, unknown>> =>
+  Effect.map(Encoding.activityExit.decode(stored), (exit) => new Workflow.Complete({ exit }))
 
 const current = (executionId: string): Effect.Effect<Execution.Execution> =>
   Effect.flatMap(Execution.Current, (execution) =>

@@ -6,7 +6,7 @@
  * altogether.
  */
 import { Cause, Effect, Exit, Schema } from "effect"
-import { Workflow } from "effect/workflow"
+import { type Activity, Workflow } from "effect/workflow"
 import type { TaskResult } from "../../core/Driver.ts"
 import { DecodeError, InvalidInput, TaskFailed } from "../../core/Errors.ts"
 import * as Stored from "../../core/Stored.ts"
@@ -71,6 +71,34 @@ const toJson = (exit: AnyExit): AnyExit =>
 
 export const activityExit: ExitCodec = exitCodec(Schema.Defect())
 export const deferredExit: ExitCodec = exitCodec(Schema.Json)
+
+/** The typed exit of an activity. */
+export const decodeActivity = <S extends Schema.Constraint, E extends Schema.Constraint, R>(
+  activity: Activity.Activity<S, E, R>,
+  exit: AnyExit
+): Effect.Effect<Exit.Exit<S["Type"], E["Type"]>, never, S["DecodingServices"] | E["DecodingServices"]> =>
+  Effect.orDie(decoderOf(activity)(exit)) as Effect.Effect<
+    Exit.Exit<S["Type"], E["Type"]>,
+    never,
+    S["DecodingServices"] | E["DecodingServices"]
+  >
+
+type Decoder = (exit: unknown) => Effect.Effect<unknown, unknown, unknown>
+
+const decoders = new WeakMap<Schema.Constraint, WeakMap<Schema.Constraint, Decoder>>()
+
+/** Made once for the two schemas: activities are mostly made where they are executed, each time, but their schemas are not. */
+const decoderOf = <S extends Schema.Constraint, E extends Schema.Constraint, R>(
+  { errorSchema, exitSchemaPartial, successSchema }: Activity.Activity<S, E, R>
+): Decoder => {
+  const ofSuccess = decoders.get(successSchema) ?? new WeakMap<Schema.Constraint, Decoder>()
+  decoders.set(successSchema, ofSuccess)
+  const known = ofSuccess.get(errorSchema)
+  if (known !== undefined) return known
+  const made: Decoder = Schema.decodeUnknownEffect(exitSchemaPartial)
+  ofSuccess.set(errorSchema, made)
+  return made
+}
 
 // --- results of executions
 

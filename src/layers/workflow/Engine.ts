@@ -1,13 +1,14 @@
 /** Effect's encoded engine contract, over the driver. */
-import { Effect } from "effect"
-import { WorkflowEngine } from "effect/workflow"
+import { Effect, type Schema } from "effect"
+import { type Activity, Workflow, WorkflowEngine } from "effect/workflow"
 import * as Durables from "./Durables.ts"
+import * as Encoding from "./Encoding.ts"
 import type { Environment } from "./Environment.ts"
 import * as Executions from "./Executions.ts"
 import * as Runs from "./Runs.ts"
 
 export const make = (environment: Environment): WorkflowEngine.WorkflowEngine["Service"] => {
-  const engine: WorkflowEngine.WorkflowEngine["Service"] = WorkflowEngine.makeUnsafe({
+  const encoded = WorkflowEngine.makeUnsafe({
     register: (workflow, execute) => register(environment, () => engine, workflow, execute),
     // What is returned depends on a type parameter that the implementation cannot see.
     execute: (workflow, options) => Executions.execute(environment, workflow, options) as Effect.Effect<never>,
@@ -21,10 +22,32 @@ export const make = (environment: Environment): WorkflowEngine.WorkflowEngine["S
     deferredDone: (options) => Durables.deferredDone(environment, options),
     scheduleClock: (_workflow, options) => Durables.scheduleClock(environment, options)
   })
+  const engine = WorkflowEngine.WorkflowEngine.of({
+    ...encoded,
+    activityExecute: (activity, attempt) => activityExecute(environment, activity, attempt)
+  })
   return engine
 }
 
 // --- internal
+
+/** What Effect makes of the encoded one, but for the codec: activities are mostly made where they are executed, each time. */
+const activityExecute = <S extends Schema.Constraint, E extends Schema.Constraint, R>(
+  environment: Environment,
+  activity: Activity.Activity<S, E, R>,
+  attempt: number
+): Effect.Effect<
+  Workflow.Result<S["Type"], E["Type"]>,
+  never,
+  S["DecodingServices"] | E["DecodingServices"] | R | WorkflowEngine.WorkflowInstance
+> =>
+  Effect.flatMap(
+    Durables.activityExecute(environment, activity, attempt),
+    (result): ReturnType<typeof activityExecute<S, E, R>> =>
+      result._tag === "Suspended"
+        ? Effect.succeed(result)
+        : Effect.map(Encoding.decodeActivity(activity, result.exit), (exit) => new Workflow.Complete({ exit }))
+  )
 
 const register = (
   environment: Environment,

@@ -1,6 +1,5 @@
 /** What the parts of an engine share. */
-import { Deferred, Effect, Exit, type Latch, type Scope } from "effect"
-import type { Duration } from "effect/Duration"
+import { Clock, Deferred, Duration, Effect, Exit, Latch, type Scope } from "effect"
 import type { Workflow, WorkflowEngine } from "effect/workflow"
 import type { Absurd } from "../../core/Absurd.ts"
 import type { TaskResult } from "../../core/Driver.ts"
@@ -12,10 +11,10 @@ import type { Execution } from "./Execution.ts"
 export interface Settings {
   readonly queue: QueueName
   readonly concurrency: number
-  readonly lease: Duration
-  readonly pollInterval: Duration
+  readonly lease: Duration.Duration
+  readonly pollInterval: Duration.Duration
   readonly maxAttempts: number
-  readonly shutdownGrace: Duration
+  readonly shutdownGrace: Duration.Duration
 }
 
 /** A workflow that this process can execute. */
@@ -61,12 +60,25 @@ export const ask = <A>(
       inTransaction ? request : outage.persist(Outage.answerWithin(request, operation, Outage.answerLimit))
     ))
 
+/** The same for what travels with the requests of others, and so is waited for no longer than any of them. */
+export const askTogether = <A>(
+  { absurd: { driver, outage } }: Environment,
+  request: Effect.Effect<A, DriverError | NotFound>
+): Effect.Effect<A> =>
+  Effect.flatMap(
+    driver.inTransaction,
+    (inTransaction) => Effect.orDie(inTransaction ? request : outage.persist(request))
+  )
+
 // --- observers
 
 /** Tells those who wait in this process that a run of a task has ended, and what the task came to, if that is known. */
 export interface Observers {
   readonly notify: (taskId: string, result?: TaskResult) => void
-  /** Completed at the next notification; an interruption once the engine has closed. Forget it with `unsubscribe`. */
+  /**
+   * Completed at the next notification, or without one after the poll interval; an interruption once the engine has closed.
+   * Forget it with `unsubscribe`.
+   */
   readonly subscribe: (taskId: TaskId) => Subscription
 }
 
@@ -75,31 +87,69 @@ export interface Subscription {
   readonly unsubscribe: () => void
 }
 
-export const makeObservers: Effect.Effect<Observers, never, Scope.Scope> = Effect.gen(function*() {
-  const waiting = new Map<string, Set<Deferred.Deferred<TaskResult | undefined>>>()
+/** One fiber looks after the intervals of all who wait, for there may be thousands. */
+export const makeObservers = Effect.fnUntraced(function*(
+  pollInterval: Duration.Duration
+): Effect.fn.Return<Observers, never, Scope.Scope> {
+  const waiting = new Map<string, Set<Waiting>>()
+  /** In the order in which their intervals end. */
+  const all = new Set<Waiting>()
+  const some = Latch.makeUnsafe(false)
+  const clock = yield* Clock.Clock
+  const interval = Duration.toMillis(pollInterval)
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       closed = true
-      for (const all of waiting.values()) for (const next of all) Deferred.doneUnsafe(next, Exit.interrupt())
+      for (const { next } of all) Deferred.doneUnsafe(next, Exit.interrupt())
     })
   )
+  yield* Effect.forkScoped(Effect.gen(function*() {
+    while (true) {
+      yield* some.await
+      const now = nowMillis(clock)
+      let first: Waiting | undefined
+      for (const one of all) {
+        if (one.until > now) {
+          first = one
+          break
+        }
+        all.delete(one)
+        Deferred.doneUnsafe(one.next, Exit.succeed(undefined))
+      }
+      if (first === undefined) some.closeUnsafe()
+      else yield* Effect.sleep(Duration.millis(first.until - now))
+    }
+  }))
   return {
     notify: (taskId, result) => {
-      for (const next of waiting.get(taskId) ?? []) Deferred.doneUnsafe(next, Exit.succeed(result))
+      for (const { next } of waiting.get(taskId) ?? []) Deferred.doneUnsafe(next, Exit.succeed(result))
     },
     subscribe: (taskId) => {
-      const next = Deferred.makeUnsafe<TaskResult | undefined>()
-      if (closed) Deferred.doneUnsafe(next, Exit.interrupt())
-      const all = waiting.get(taskId) ?? new Set()
-      waiting.set(taskId, all.add(next))
+      const one: Waiting = { next: Deferred.makeUnsafe(), until: nowMillis(clock) + interval }
+      if (closed) Deferred.doneUnsafe(one.next, Exit.interrupt())
+      const ofTask = waiting.get(taskId) ?? new Set()
+      waiting.set(taskId, ofTask.add(one))
+      all.add(one)
+      some.openUnsafe()
       return {
-        next,
+        next: one.next,
         unsubscribe: () => {
-          all.delete(next)
-          if (all.size === 0 && waiting.get(taskId) === all) waiting.delete(taskId)
+          all.delete(one)
+          ofTask.delete(one)
+          if (ofTask.size === 0 && waiting.get(taskId) === ofTask) waiting.delete(taskId)
         }
       }
     }
   }
 })
+
+// --- internal
+
+interface Waiting {
+  readonly next: Deferred.Deferred<TaskResult | undefined>
+  /** In monotonic milliseconds. */
+  readonly until: number
+}
+
+const nowMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe() / 1_000n) / 1_000

@@ -1,6 +1,7 @@
 /** One claimed run of a workflow: what this process knows of it, and how it talks to the store about it. */
-import { Clock, Context, Deferred, Effect, Exit, Fiber, type Schema, Scope } from "effect"
+import { Clock, Context, Deferred, Effect, type Fiber, type Schema, Scope } from "effect"
 import { type Workflow, WorkflowEngine } from "effect/workflow"
+import type { Absurd } from "../../core/Absurd.ts"
 import type * as Driver from "../../core/Driver.ts"
 import type { DriverError, NotFound } from "../../core/Errors.ts"
 import type { CheckpointName, EventName, TaskId } from "../../core/Identifiers.ts"
@@ -26,7 +27,7 @@ export interface Execution {
   readonly executionId: string
   /** What this process knows of its claim. */
   readonly lease: Lease.Lease
-  readonly outage: Outage.Outage
+  readonly absurd: Absurd["Service"]
   /** All that is stored of the execution, as far as this process knows. */
   readonly checkpoints: Map<string, Schema.Json>
   /** The steps of timers that are due. */
@@ -42,7 +43,10 @@ export interface Execution {
   killed: boolean
   attempt: Attempt
   cut: Cut | undefined
-  readonly cutOff: Deferred.Deferred<void>
+  /** Who must not wait any longer when the run is cut off. */
+  readonly onCut: Set<() => void>
+  /** What is being stored, whether or not somebody waits for it. */
+  readonly writing: Set<Fiber.Fiber<unknown>>
   /** Whether the store is being told how the run ends or sleeps. Then only its answer counts. */
   settling: boolean
   readonly finished: Deferred.Deferred<void>
@@ -53,6 +57,7 @@ export interface Execution {
 
 /** One attempt at the body. */
 export interface Attempt {
+  begun: boolean
   readonly instance: Instance
   /** Deferreds that activities wait for: they wake the execution once it sleeps, and do not preempt it before. */
   readonly activityAwaits: Map<string, number>
@@ -60,6 +65,8 @@ export interface Attempt {
   readonly parked: Set<string>
   /** Deferreds whose result this attempt was given. Effect counts them as awaited until the surrounding race is over. */
   readonly seen: Set<string>
+  /** Deferreds of clocks whose due time is being stored, or was when the body came to its end before it could await them. */
+  readonly clocks: Set<string>
   /** Child executions that this attempt waits for. */
   readonly children: Map<string, TaskId>
   /** As long as the body may be interrupted: its finalizers must not be. */
@@ -89,7 +96,7 @@ export const make = (
     registration,
     executionId,
     lease,
-    outage: environment.absurd.outage,
+    absurd: environment.absurd,
     checkpoints,
     fired: new Set(),
     epochAtMost: claimed.claimedAt.epochMilliseconds - sentAt,
@@ -98,7 +105,8 @@ export const make = (
     killed: false,
     attempt: makeAttempt(registration.workflow, executionId),
     cut: undefined,
-    cutOff: Deferred.makeUnsafe(),
+    onCut: new Set(),
+    writing: new Set(),
     settling: false,
     finished: Deferred.makeUnsafe(),
     timers: new Set(),
@@ -107,10 +115,12 @@ export const make = (
 }
 
 export const makeAttempt = (workflow: Workflow.Any, executionId: string): Attempt => ({
+  begun: false,
   instance: WorkflowEngine.WorkflowInstance.initial(workflow, executionId),
   activityAwaits: new Map(),
   parked: new Set(),
   seen: new Set(),
+  clocks: new Set(),
   children: new Map(),
   fiber: undefined,
   preempted: false
@@ -121,7 +131,7 @@ export const cutOff = (self: Execution, cut: Cut): void => {
   if (self.cut !== undefined) return
   self.cut = cut
   self.attempt.instance.abandoned = true
-  Deferred.doneUnsafe(self.cutOff, Exit.void)
+  for (const tell of self.onCut) tell()
   self.attempt.fiber?.interruptUnsafe()
 }
 
@@ -168,34 +178,29 @@ export const request = <A>(
   self: Execution,
   operation: string,
   effect: Effect.Effect<A, DriverError | NotFound>
-): Effect.Effect<A> =>
-  Effect.suspend(() => {
-    if (self.cut !== undefined) return Effect.interrupt
-    // Who gives up a statement gives up its connection; so a body that is preempted lets it end by itself.
-    const once = Effect.flatMap(
-      Effect.forkDetach(Outage.answerWithin(effect, operation, Outage.answerLimit)),
-      Fiber.join
-    )
-    const answered = Effect.catch(self.outage.persist(once), (error) =>
-      Effect.logError("The store refused to work for this execution; putting it back", error).pipe(
-        Effect.andThen(Effect.sync(() =>
-          cutOff(self, "Faulted")
-        )),
-        Effect.andThen(Effect.interrupt)
-      ))
-    return Effect.raceFirst(
-      Effect.interruptible(answered),
-      Effect.interruptible(Effect.andThen(Deferred.await(self.cutOff), Effect.interrupt))
-    )
-  })
+): Effect.Effect<A> => answered(self, Outage.answerWithin(effect, operation, Outage.answerLimit))
 
-/** Like {@link request}, for operations under the claim: one that does not apply cuts the run off. */
-export const held = <A extends { readonly outcome: Driver.Outcome }>(
+/**
+ * The same for what travels with the requests of others, and so is waited for no longer than any of them. What is `lasting`
+ * is carried out even if nobody waits for it any more, through outages as well, unless the run is cut off.
+ */
+export const send = <A>(
   self: Execution,
   operation: string,
-  effect: Effect.Effect<A, DriverError | NotFound>
+  effect: Effect.Effect<A, DriverError | NotFound>,
+  options?: { readonly lasting: boolean }
 ): Effect.Effect<A> =>
-  Effect.flatMap(request(self, operation, effect), (answer) => {
+  Effect.flatMap(
+    self.absurd.driver.inTransaction,
+    (inTransaction) => inTransaction ? request(self, operation, effect) : answered(self, effect, options)
+  )
+
+/** For requests under the claim: one that does not apply cuts the run off. */
+export const held = <A extends { readonly outcome: Driver.Outcome }>(
+  self: Execution,
+  request: Effect.Effect<A>
+): Effect.Effect<A> =>
+  Effect.flatMap(request, (answer) => {
     if (answer.outcome === "applied") return Effect.succeed(answer)
     cutOff(self, "Lost")
     return Effect.interrupt
@@ -204,13 +209,12 @@ export const held = <A extends { readonly outcome: Driver.Outcome }>(
 /** Like {@link held}, for what ends the run in this process: nothing but the answer says whether it did. */
 export const settle = <A extends { readonly outcome: Driver.Outcome }>(
   self: Execution,
-  operation: string,
-  effect: Effect.Effect<A, DriverError | NotFound>
+  request: Effect.Effect<A>
 ): Effect.Effect<A> =>
   Effect.suspend(() => {
     self.settling = true
     return Effect.ensuring(
-      held(self, operation, effect),
+      held(self, request),
       Effect.sync(() => {
         self.settling = false
       })
@@ -226,24 +230,38 @@ export const store = (
 ): Effect.Effect<Schema.Json> => {
   const { absurd, settings } = environment
   const { runId, token } = self.claimed
-  const write = absurd.coalesced.setCheckpoint(settings.queue, { runId, token, name, state, extendBy: settings.lease })
-  return Effect.map(held(self, "setCheckpoint", write), ({ existing }) => {
-    const stored = existing === undefined ? state : existing
-    self.checkpoints.set(name, stored)
-    return stored
+  const write = Effect.suspend(() => {
+    const sentAt = self.lease.now()
+    const extendBy = Lease.extension(self.lease)
+    const item = { runId, token, name, state, extendBy }
+    return Effect.map(absurd.coalesced.setCheckpoint(settings.queue, item), ({ existing, outcome }) => {
+      const stored = existing === undefined ? state : existing
+      if (outcome === "applied") {
+        self.checkpoints.set(name, stored)
+        if (extendBy !== null) Lease.renewed(self.lease, sentAt)
+      }
+      return { outcome, stored }
+    })
   })
+  return Effect.map(held(self, send(self, "setCheckpoint", write, { lasting: true })), ({ stored }) => stored)
 }
 
-/**
- * Returns only while nobody else can have the run, and cuts it off otherwise. A process that was stopped may go on after its
- * run was taken over, and would begin what somebody else has stored already.
- */
-export const stillHeld = (self: Execution): Effect.Effect<void> =>
+/** Returns when nothing is being stored: the body may have been ended by one part of it while another one waited for that. */
+export const written = (self: Execution): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (Lease.holds(self.lease)) return Effect.void
-    cutOff(self, "Lost")
-    return Effect.interrupt
+    for (const fiber of self.writing) return Effect.andThen(Effect.exit(untilCut(self, fiber)), written(self))
+    return self.cut === undefined ? Effect.void : Effect.interrupt
   })
+
+/**
+ * Whether nobody else can have the run; it is cut off otherwise. A process that was stopped may go on after its run was taken
+ * over, and would begin what somebody else has stored already.
+ */
+export const isHeld = (self: Execution): boolean => {
+  if (Lease.holds(self.lease)) return true
+  cutOff(self, "Lost")
+  return false
+}
 
 /** Looks whether an interrupt was asked for. */
 export const learnInterrupt = (environment: Environment, self: Execution): Effect.Effect<void> =>
@@ -251,10 +269,65 @@ export const learnInterrupt = (environment: Environment, self: Execution): Effec
     const { absurd: { coalesced }, settings: { queue } } = environment
     const { taskId } = self.claimed
     const isEmitted = (event: EventName) =>
-      Effect.map(request(self, "readEvent", coalesced.readEvent(queue, event)), (found) => found !== undefined)
+      Effect.map(send(self, "readEvent", coalesced.readEvent(queue, event)), (found) => found !== undefined)
     if (!self.interrupted && !self.checkpoints.has(Names.interruptStep)) {
       if (!(yield* isEmitted(Names.interruptEvent(taskId)))) return
     }
     self.interrupted = true
     if (!self.killed) self.killed = yield* isEmitted(Names.killEvent(taskId))
+  })
+
+// --- internal
+
+/**
+ * The answer, or an interruption when the run is cut off before it comes. Who gives up a statement gives up its connection; so
+ * one that nobody waits for any more ends by itself.
+ *
+ * One fiber for each request must do, for most of what an execution does are requests.
+ */
+const answered = <A>(
+  self: Execution,
+  request: Effect.Effect<A, DriverError | NotFound>,
+  { lasting = false }: { readonly lasting?: boolean } = {}
+): Effect.Effect<A> =>
+  Effect.suspend(() => {
+    let left = false
+    const once = Effect.suspend(() => self.cut !== undefined || (left && !lasting) ? Effect.interrupt : request)
+    const sent = Effect.catch(self.absurd.outage.persist(once), (error) => {
+      if (left && !lasting) return Effect.interrupt
+      cutOff(self, "Faulted")
+      return Effect.andThen(
+        Effect.logError("The store refused to work for this execution; putting it back", error),
+        Effect.interrupt
+      )
+    })
+    return Effect.withFiber((parent) => {
+      const fiber = Effect.runForkWith(parent.context)(sent)
+      if (lasting) {
+        self.writing.add(fiber)
+        fiber.addObserver(() => self.writing.delete(fiber))
+      }
+      return untilCut(self, fiber, () => {
+        left = true
+      })
+    })
+  })
+
+/** What the fiber came to, or an interruption when the run is cut off before that. */
+const untilCut = <A>(self: Execution, fiber: Fiber.Fiber<A>, onLeave?: () => void): Effect.Effect<A> =>
+  Effect.callback<A>((resume) => {
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return resume(exit)
+    if (self.cut !== undefined) return resume(Effect.interrupt)
+    const cut = () => resume(Effect.interrupt)
+    self.onCut.add(cut)
+    const ignore = fiber.addObserver((exit) => {
+      self.onCut.delete(cut)
+      resume(exit)
+    })
+    return Effect.sync(() => {
+      self.onCut.delete(cut)
+      ignore()
+      onLeave?.()
+    })
   })

@@ -7,7 +7,7 @@ import { EventName, IdempotencyKey, isTerminal, TaskId, TaskName } from "../../c
 import * as RetryStrategy from "../../core/RetryStrategy.ts"
 import * as Telemetry from "../../core/Telemetry.ts"
 import * as Encoding from "./Encoding.ts"
-import { ask, type Environment } from "./Environment.ts"
+import { ask, askTogether, type Environment } from "./Environment.ts"
 import * as Execution from "./Execution.ts"
 import * as Names from "./Names.ts"
 import * as Suspension from "./Suspension.ts"
@@ -30,7 +30,7 @@ export const execute = (
 ): Effect.Effect<Result | void> =>
   Effect.flatMap(currentOf(options.parent), (parent) => {
     if (parent !== undefined) return executeChild(environment, parent, workflow, options)
-    return Effect.flatMap(ask(environment, "spawn", start(environment, workflow, options)), (spawned) =>
+    return Effect.flatMap(askTogether(environment, start(environment, workflow, options)), (spawned) =>
       options.discard ? Effect.void : nextResult(environment, workflow, spawned))
   })
 
@@ -163,25 +163,19 @@ const observe = (
   isWanted: (result: Driver.TaskResult) => boolean,
   created = false
 ): Effect.Effect<Driver.TaskResult> =>
-  Effect.gen(function*() {
-    const { observers, settings } = environment
-    let look = !created
-    while (true) {
-      const { next, unsubscribe } = observers.subscribe(taskId)
-      const found = yield* Effect.gen(function*() {
-        if (look) {
-          const result = yield* resultOf(environment, taskId)
-          if (result === undefined) return yield* Effect.die(new Error(`The task ${taskId} has been deleted`))
-          if (isWanted(result)) return result
-        }
-        look = true
-        return yield* Effect.raceFirst(
-          Deferred.await(next),
-          Effect.as(Effect.sleep(settings.pollInterval), undefined)
-        )
-      }).pipe(Effect.ensuring(Effect.sync(unsubscribe)))
-      if (found !== undefined && isWanted(found)) return found
-    }
+  Effect.suspend(() => {
+    const { next, unsubscribe } = environment.observers.subscribe(taskId)
+    const found = created ? Deferred.await(next) : Effect.flatMap(resultOf(environment, taskId), (result) => {
+      if (result === undefined) return Effect.die(new Error(`The task ${taskId} has been deleted`))
+      return isWanted(result) ? Effect.succeed(result) : Deferred.await(next)
+    })
+    return Effect.flatMap(
+      Effect.ensuring(found, Effect.sync(unsubscribe)),
+      (result) =>
+        result !== undefined && isWanted(result)
+          ? Effect.succeed(result)
+          : observe(environment, taskId, isWanted)
+    )
   })
 
 /**
@@ -226,7 +220,7 @@ const startChild = (
     const step = Names.startedStep(options.executionId)
     const known = parent.checkpoints.get(step)
     if (isTaskId(known)) return { taskId: known, created: false }
-    const { created, taskId } = yield* Execution.request(parent, "spawn", start(environment, workflow, options))
+    const { created, taskId } = yield* Execution.send(parent, "spawn", start(environment, workflow, options))
     yield* Execution.store(environment, parent, step, taskId)
     return { taskId, created }
   })
@@ -237,7 +231,7 @@ const endOfChild = (
   parent: Execution.Execution,
   taskId: TaskId
 ): Effect.Effect<Schema.Json | undefined> =>
-  Effect.map(Execution.request(parent, "results", coalesced.result(queue, taskId)), (result) => {
+  Effect.map(Execution.send(parent, "results", coalesced.result(queue, taskId)), (result) => {
     if (result === undefined) {
       const message = "The task was deleted before the parent of this execution had seen its end"
       return { taskId, state: "failed", result: null, failure: { name: "NotFound", message } }
@@ -250,7 +244,7 @@ const endOfChild = (
 const isTaskId = Schema.is(TaskId)
 
 const resultOf = (environment: Environment, taskId: TaskId): Effect.Effect<Driver.TaskResult | undefined> =>
-  ask(environment, "results", environment.absurd.coalesced.result(environment.settings.queue, taskId))
+  askTogether(environment, environment.absurd.coalesced.result(environment.settings.queue, taskId))
 
 /** Nothing is stored under an id that cannot be stored. */
 const find = (environment: Environment, executionId: string): Effect.Effect<TaskId | undefined> => {

@@ -9,14 +9,17 @@ import { CheckpointName, EventName, type TaskId } from "../../core/Identifiers.t
 
 // --- events
 
+/** What is made of the id of a task needs no check. */
+const ofTask = (name: `wf:${TaskId}:${string}`): EventName => name as string as EventName
+
 /** The completion of a deferred. Its payload is the encoded exit. */
 export const deferredEvent = (executionId: string, name: string): EventName =>
   EventName.make(`wf:${executionId}:deferred:${name}`)
 
-export const interruptEvent = (taskId: TaskId): EventName => EventName.make(`wf:${taskId}:interrupt`)
+export const interruptEvent = (taskId: TaskId): EventName => ofTask(`wf:${taskId}:interrupt`)
 
 /** Emitted before {@link interruptEvent} when the execution must not go on even where it would not suspend. */
-export const killEvent = (taskId: TaskId): EventName => EventName.make(`wf:${taskId}:kill`)
+export const killEvent = (taskId: TaskId): EventName => ofTask(`wf:${taskId}:kill`)
 
 /** An event is emitted once, so every suspension waits for a resume of its own. */
 export const resumeEvent = (taskId: TaskId, suspension: string): EventName =>
@@ -25,8 +28,18 @@ export const resumeEvent = (taskId: TaskId, suspension: string): EventName =>
 // --- checkpoints
 
 /** The encoded exit of an activity. */
-export const activityStep = (name: string, attempt: number): CheckpointName =>
-  CheckpointName.make(`activity:${attempt}:${name}`)
+export const activityStep = (name: string, attempt: number): CheckpointName => {
+  const step = `activity:${attempt}:${name}`
+  const known = checked.get(step)
+  if (known !== undefined) return known
+  // Of most programs there are few; of those that make names up, the first ones stay.
+  const made = CheckpointName.make(step)
+  if (checked.size < 1000) checked.set(step, made)
+  return made
+}
+
+/** Executions of a workflow have the same activities. */
+const checked = new Map<string, CheckpointName>()
 
 /** The encoded exit of a deferred, once the execution has seen it. */
 export const deferredStep = (name: string): CheckpointName => CheckpointName.make(`deferred:${name}`)

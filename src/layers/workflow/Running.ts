@@ -42,6 +42,7 @@ export const run = (environment: Environment, self: Execution.Execution): Effect
       // The body was interrupted before it started.
       if (ended === undefined) continue
       if (!(ended instanceof Workflow.Suspended)) return yield* complete(environment, self, ended)
+      yield* Execution.written(self)
       // What preempted the body may have been given to it, and then no wait would tell of it again.
       if (!self.attempt.preempted && (yield* Suspending.suspend(environment, self, ended))) {
         return { _tag: "Suspended" } as const
@@ -64,9 +65,10 @@ type Ended = Workflow.Suspended | Exit.Exit<unknown, unknown>
 const attemptBody = (self: Execution.Execution, payload: object): Effect.Effect<Ended | undefined> =>
   Effect.gen(function*() {
     const { executionId, registration } = self
-    const attempt = Execution.makeAttempt(registration.workflow, executionId)
-    self.attempt = attempt
+    if (self.attempt.begun) self.attempt = Execution.makeAttempt(registration.workflow, executionId)
+    const { attempt } = self
     const { instance } = attempt
+    attempt.begun = true
     let ended: Ended | undefined
     const body = Effect.suspend(() => registration.execute(payload, executionId)).pipe(
       Effect.onExit((exit) => {
@@ -131,7 +133,8 @@ const complete = (
     const result = yield* provide(Encoding.encodeOutcome(workflow, exit, { captured }))
     const completed = coalesced.complete(queue, { runId, token, result: { ...result } })
     ending.add(taskId)
-    yield* Execution.settle(self, "complete", Effect.map(completed, (outcome) => ({ outcome }))).pipe(
+    const sent = Execution.send(self, "complete", Effect.map(completed, (outcome) => ({ outcome })))
+    yield* Execution.settle(self, sent).pipe(
       Effect.ensuring(Effect.sync(() => ending.delete(taskId)))
     )
     observers.notify(taskId, { taskId, state: "completed", result: { ...result }, failure: null })

@@ -20,7 +20,10 @@ export const suspend = (
     const { absurd: { driver }, settings: { queue } } = environment
     const { runId, token } = self.claimed
     const waits = waitsOf(self, suspended, queue)
-    const answer = yield* Execution.settle(self, "suspend", driver.suspend({ queue, runId, token, waits }))
+    const answer = yield* Execution.settle(
+      self,
+      Execution.request(self, "suspend", driver.suspend({ queue, runId, token, waits }))
+    )
     for (const [index, state] of answer.waits.entries()) {
       const { step } = waits[index]!
       if (state._tag === "Emitted") self.checkpoints.set(step, state.payload)
@@ -33,20 +36,20 @@ export const suspend = (
 
 // --- internal
 
-/** What the run waits for: an interrupt, a resume, and, unless it has failed, everything that its last attempt parked on. */
+/** What the run waits for: an interrupt, a resume, and, unless it has failed, everything that its last attempt waited for. */
 const waitsOf = (
   self: Execution.Execution,
   suspended: Workflow.Suspended,
   queue: QueueName
 ): ReadonlyArray<Driver.Wait> => {
-  const { attempt: { activityAwaits, children, instance, seen }, checkpoints, claimed: { taskId } } = self
+  const { attempt: { activityAwaits, children, clocks, instance, seen }, checkpoints, claimed: { taskId } } = self
   const waits: Array<Driver.Wait> = []
   const event = (step: CheckpointName, event: EventName) => waits.push({ _tag: "Event", step, event, timeout: null })
   const suspension = SecureRandom.uuidV7Unsafe()
   event(Names.resumeStep(suspension), Names.resumeEvent(taskId, suspension))
   event(Names.interruptStep, Names.interruptEvent(taskId))
   if (suspended.failed === true) return waits
-  for (const name of new Set([...instance.awaitedDeferreds.keys(), ...activityAwaits.keys()])) {
+  for (const name of new Set([...instance.awaitedDeferreds.keys(), ...activityAwaits.keys(), ...clocks])) {
     if (seen.has(name)) continue
     const clock = Names.clockStep(name)
     event(Names.deferredStep(name), Names.deferredEvent(self.executionId, name))

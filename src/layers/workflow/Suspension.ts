@@ -3,7 +3,7 @@ import { Cause, Effect, Option, Schema } from "effect"
 import { Workflow } from "effect/workflow"
 import { TaskId } from "../../core/Identifiers.ts"
 import * as Encoding from "./Encoding.ts"
-import { ask, type Environment } from "./Environment.ts"
+import { ask, askTogether, type Environment } from "./Environment.ts"
 import * as Names from "./Names.ts"
 
 /**
@@ -52,7 +52,7 @@ const lookDown = (
 const lookAtChild = (environment: Environment, taskId: TaskId, depth: number) =>
   Effect.gen(function*() {
     const { absurd: { coalesced }, settings: { queue } } = environment
-    const result = yield* ask(environment, "results", coalesced.result(queue, taskId))
+    const result = yield* askTogether(environment, coalesced.result(queue, taskId))
     return result?.state === "sleeping" ? yield* lookDown(environment, taskId, depth) : Option.none()
   })
 

@@ -256,6 +256,30 @@ describe("an engine", () => {
       })
     ))
 
+  it.effect("wakes an execution by the clock that was being stored when the body came to its end", () =>
+    inStore((faults) =>
+      Effect.gen(function*() {
+        const W = make("Hasty")
+        const engine = yield* makeProcess(
+          options,
+          W.toLayer(Effect.fn(function*() {
+            const nap = DurableClock.sleep({ name: "nap", duration: "10 seconds", inMemoryThreshold: 0 })
+            return yield* Effect.raceFirst(DurableDeferred.await(Go), Effect.as(nap, "slept"))
+          }))
+        )
+        const executionId = yield* W.executionId({ id: "1" })
+        yield* Effect.gen(function*() {
+          // The wait finds nothing and ends the body, while the clock is on its way.
+          faults.decide = FaultyStore.first("setCheckpoints", "late")
+          yield* W.execute({ id: "1" }, { discard: true })
+          const { seconds, value } = yield* timed(yield* ends(engine, [[W, executionId]]))
+          assert.deepStrictEqual(value, ["slept"])
+          assert.isAtLeast(seconds, 9.9)
+          assert.isAtMost(seconds, 11)
+        }).pipe(Effect.provideService(WorkflowEngine.WorkflowEngine, engine))
+      })
+    ))
+
   it.effect("that executes one workflow does not hold up those of others", () =>
     inStore(() =>
       Effect.gen(function*() {
