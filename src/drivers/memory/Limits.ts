@@ -13,6 +13,8 @@ import {
   TaskLimit
 } from "../../core/Driver.ts"
 import type { LimitName, RunId } from "../../core/Identifiers.ts"
+import type { Dump } from "../../core/Invariants.ts"
+import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
 import { type Limited, lineOf } from "./LimitTables.ts"
 import type { Call, Run, Task } from "./Tables.ts"
@@ -103,6 +105,15 @@ export const listKeys = (
     .map(([key, counts]) => ({ key, ...counts }))
     .sort((a, b) => b.waiting - a.waiting || (a.key < b.key ? -1 : 1))
     .slice(0, limit)
+
+/** What a dump tells of limits. @since 0.1.0 */
+export const dump = ({ now, tables: { limits } }: Call): Pick<Dump, "limits" | "limitedRuns" | "limitKeys"> => ({
+  limits: limits.limits.values().toSorted((a, b) => a.name < b.name ? -1 : 1),
+  limitedRuns: limits.limited.values().toSorted((a, b) => a.runId < b.runId ? -1 : 1)
+    .map((row) => ({ ...row, due: Instants.toDateTime(row.due) })),
+  limitKeys: limits.arrivals.values().filter(({ at }) => at > micros(now))
+    .map(({ at, key, name }) => ({ name, key, arrival: Instants.toDateTime(at / 1000) }))
+})
 
 /** @since 0.1.0 */
 export const override = (
