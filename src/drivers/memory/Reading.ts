@@ -3,10 +3,10 @@
  *
  * @since 0.1.0
  */
-import { Duration } from "effect"
 import type { Checkpoint, QueueLoad, RunRow, TaskResult, TaskRow, WaitRow } from "../../core/Driver.ts"
 import type { CheckpointName, RunId, TaskId } from "../../core/Identifiers.ts"
 import type * as Invariants from "../../core/Invariants.ts"
+import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
 import * as Limits from "./Limits.ts"
 import * as Rows from "./Rows.ts"
@@ -27,7 +27,7 @@ export const load = ({ now, tables }: Call, paused: boolean): QueueLoad => {
     due: due.length,
     later,
     running: tables.leases.size,
-    oldest: oldest === null ? null : Duration.millis(now - oldest)
+    oldest: oldest === null ? null : Instants.between(oldest, now)
   }
 }
 
