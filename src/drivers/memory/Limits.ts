@@ -22,16 +22,21 @@ import type { Call, Run, Task } from "./Tables.ts"
 /** The instant of {@link parkedUntil}. @since 0.1.0 @category constants */
 export const parked: number = parkedUntil.epochMilliseconds
 
-/** Stores the figures of the limit of a task that is spawned. @since 0.1.0 */
-export const declare = (call: Call, headers: Task["headers"]): void => {
-  const limit = parse(headers)
-  if (limit === undefined) return
+/** Stores the figures of the limits of tasks that are spawned: of each limit those of its last task. @since 0.1.0 */
+export const declare = (call: Call, spawned: ReadonlyArray<Pick<Task, "headers">>): void => {
+  const newest = new Map<string, TaskLimit>()
+  for (const { headers } of spawned) {
+    const limit = parse(headers)
+    if (limit !== undefined) newest.set(limit.name, limit)
+  }
   const { limits } = call.tables.limits
-  const { concurrency, name, rate } = limit
-  const figures = { concurrency, rate }
-  const found = limits.get(name)
-  if (found !== undefined && Json.equals(found.figures, figures)) return
-  limits.set(name, { name, figures, override: found?.override ?? null, stale: found?.override === null })
+  for (const { concurrency, name, rate } of newest.values()) {
+    const figures = { concurrency, rate }
+    const found = limits.get(name)
+    if (found !== undefined && Json.equals(found.figures, figures)) continue
+    const stale = found !== undefined && (found.stale || found.override === null)
+    limits.set(name, { name, figures, override: found?.override ?? null, stale })
+  }
 }
 
 /** Lets runs go by figures that have changed. @since 0.1.0 */
