@@ -272,6 +272,37 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.deepStrictEqual(q.taskIds(yield* q.claim({ lease })).sort(), ids.slice(4))
       }))
 
+    it.effect("who came later does not start ahead of the one that may start next", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const paced = { headers: headers("a", perMinute(2, 2)) }
+        yield* q.spawnMany(2, paced)
+        yield* q.claim({ lease: minutes(60) })
+        const [third] = yield* q.spawnMany(1, paced)
+        assert.deepStrictEqual(yield* q.claim(), [])
+        const [fourth] = yield* q.spawnMany(1, paced)
+        yield* q.time.advance(seconds(200))
+        assert.deepStrictEqual(q.taskIds(yield* q.claim({ limit: 1, lease: minutes(60) })), [third])
+        assert.deepStrictEqual(q.taskIds(yield* q.claim({ limit: 1 })), [fourth])
+      }))
+
+    it.effect("a run that may start because another one did comes in its place among the others of a claim", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const paced = { headers: headers("a", perMinute(2, 2)) }
+        yield* q.spawnMany(2, paced)
+        yield* q.claim({ lease: minutes(60) })
+        const [third, fourth] = yield* q.spawnMany(2, paced)
+        assert.deepStrictEqual(yield* q.claim(), [])
+        yield* q.time.advance(seconds(30))
+        const [free] = yield* q.spawnMany(1, {})
+        yield* q.time.advance(seconds(200))
+        const runs = yield* q.claim()
+        assert.deepStrictEqual(q.taskIds(runs), [fourth, free, third])
+        const waited = runs.map((run) => Duration.toMillis(run.waited))
+        assert.deepStrictEqual(waited, waited.toSorted((a, b) => b - a))
+      }))
+
     it.effect("with a concurrency and a rate both hold", () =>
       Effect.gen(function*() {
         const q = yield* make
