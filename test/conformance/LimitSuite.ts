@@ -168,6 +168,23 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.strictEqual((yield* q.claimOne()).taskId, fourth)
       }))
 
+    it.effect("those that a policy cancels together are not let go before", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const policy = { cancellation: { max_delay: 60, max_duration: 60 } }
+        yield* q.spawnMany(1, { ...one("a"), ...policy })
+        yield* q.claimOne({ lease: minutes(60) })
+        const [second] = yield* q.spawnMany(1, { ...one("a"), ...policy })
+        const [third] = yield* q.spawnMany(1, one("a"))
+        assert.deepStrictEqual(yield* q.claim(), [])
+        yield* q.time.advance(seconds(60))
+        assert.deepStrictEqual(q.taskIds(yield* q.claim()), [third])
+        const { lastAttemptRun } = yield* q.getTask(second!)
+        const { availableAt, state } = yield* q.getRun(lastAttemptRun!)
+        assert.strictEqual(state, "cancelled")
+        assert.deepStrictEqual(availableAt, parkedUntil)
+      }))
+
     it.effect("a retry waits in the line like the others, and keeps to the limit in place and as a new task", () =>
       Effect.gen(function*() {
         const q = yield* make

@@ -74,15 +74,16 @@ export const mayStart = (call: Call, run: Run, isExcepted: (task: Task) => boole
   return true
 }
 
-/** Forgets a run that no longer runs or waits for its limit, and lets the next one of its key go. @since 0.1.0 */
-export const leave = (call: Call, runId: RunId): void => {
+/** Forgets runs that no longer run or wait for their limits, and then lets the next ones of their keys go. @since 0.1.0 */
+export const leave = (call: Call, ...runIds: ReadonlyArray<RunId>): void => {
   const { limited } = call.tables.limits
-  const row = limited.get(runId)
-  if (row === undefined) return
-  limited.delete(runId)
-  const figures = figuresOf(call, row.name)
-  if (row.state !== "waiting" && figures !== undefined) admit(call, lineOf(row), figures)
-  forget(call, lineOf(row))
+  const gone = runIds.flatMap((runId) => limited.get(runId) ?? [])
+  for (const { runId } of gone) limited.delete(runId)
+  for (const row of gone) {
+    const figures = figuresOf(call, row.name)
+    if (row.state !== "waiting" && figures !== undefined) admit(call, lineOf(row), figures)
+    forget(call, lineOf(row))
+  }
 }
 
 /** Since when a run is due, which a parked one does not tell. @since 0.1.0 */
