@@ -4,6 +4,7 @@ import { type LimitFigures, limitHeader, type SpawnItem, TaskLimit } from "../..
 import { LimitKey, LimitName } from "../../src/core/Identifiers.ts"
 import type { Dump } from "../../src/core/Invariants.ts"
 import * as Drawn from "./Drawn.ts"
+import type { Chance } from "./Operation.ts"
 
 const rate = (limit: number, seconds: number, burst = 1): LimitFigures["rate"] => ({ limit, seconds, burst })
 
@@ -20,8 +21,16 @@ const figures = {
   none: { concurrency: null, rate: null }
 } as const satisfies { readonly [name: string]: LimitFigures }
 
-const names = ["one", "one", "one", "two", "three", "slow", "burst", "odd", "both", "wide", "none"] as const
-export const Figures: Schema.Codec<keyof typeof figures> = Drawn.oneOf(names)
+type FiguresName = keyof typeof figures
+const often = (count: number, name: FiguresName) => Array.from({ length: count }, () => name)
+const some: ReadonlyArray<FiguresName> = ["two", "two", "three", "burst", "burst", "odd", "wide", "wide", "none"]
+
+export const Figures: Schema.Codec<FiguresName> = Drawn.oneOf<FiguresName>([
+  ...often(10, "one"),
+  ...often(4, "slow"),
+  ...often(3, "both"),
+  ...some
+])
 
 /** What other programs may have stored; none of it is a limit. */
 const broken = {
@@ -40,11 +49,12 @@ const broken = {
 } as const satisfies { readonly [name: string]: Schema.Json }
 
 export const limitNames = ["x", "y"] as const
+const limitKeys = ["p", "q", ""] as const
 
 const Fields = TaskLimit.mapFields(({ concurrency: _concurrency, rate: _rate, ...fields }) => ({
   ...fields,
-  name: Drawn.oneOf(["x", "x", "x", "y"]),
-  key: Drawn.oneOf(["p", "p", "q", ""]),
+  name: Drawn.oneOf(["x", "x", "x", "x", "y"]),
+  key: Drawn.oneOf([...limitKeys, "p", "p"]),
   figures: Figures
 }))
 
@@ -53,13 +63,15 @@ export const Limit = Schema.Union([
   Schema.Null,
   Schema.Null,
   Schema.Null,
+  Schema.Null,
+  Fields,
   Fields,
   Fields,
   Schema.Literals(Object.keys(broken) as ReadonlyArray<keyof typeof broken>)
 ])
 export type Limit = typeof Limit.Type
 
-export const figuresOf = (name: keyof typeof figures): LimitFigures => figures[name]
+export const figuresOf = (name: FiguresName): LimitFigures => figures[name]
 
 export const headersOf = (limit: Limit): NonNullable<SpawnItem["headers"]> => {
   if (limit === null) return {}
@@ -70,9 +82,17 @@ export const headersOf = (limit: Limit): NonNullable<SpawnItem["headers"]> => {
 
 const isTaskLimit = Schema.is(TaskLimit)
 
+/** The limit of another task that has started, so that there is somebody to wait for. */
+export const joining = (limit: Limit, { limitedRuns }: Dump, chance: Chance): Limit => {
+  const other = chance.pick(limitedRuns.filter(({ state }) => state === "running"))
+  const name = limitNames.find((name) => name === other?.name)
+  const key = limitKeys.find((key) => key === other?.key)
+  if (name === undefined || key === undefined || chance.happens(0.3)) return limit
+  return { name, key, figures: limit === null || typeof limit === "string" ? "one" : limit.figures }
+}
+
 /** What counts together with a task, undefined when it has no limit. */
-export const lineOf = (task: Dump["tasks"][number] | undefined): string | undefined => {
-  const headers = task?.headers
+export const lineOf = ({ headers }: Dump["tasks"][number]): string | undefined => {
   const limit = typeof headers === "object" && headers !== null
     ? Reflect.get(headers, limitHeader) as unknown
     : undefined

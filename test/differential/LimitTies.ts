@@ -17,7 +17,8 @@ export const withoutLimitTies = (command: Command, world: World, now: DateTime.U
 // --- internal
 
 /** Before anything else is done with two that are alike, one of them is cancelled. */
-const simple = (command: Simple, world: World, now: DateTime.Utc): Simple => {
+const simple = (drawn: Simple, world: World, now: DateTime.Utc): Simple => {
+  const command = drawn._tag === "spawn" ? { ...drawn, tasks: staggered(drawn.tasks) } : drawn
   const { queue } = command
   const dump = world.queues[queue] ?? empty
   if (dump.limits.length === 0) return command
@@ -31,6 +32,16 @@ const simple = (command: Simple, world: World, now: DateTime.Utc): Simple => {
   }
   return command._tag === "claim" ? endOneExpired(dump, now, queue) ?? command : command
 }
+
+type Spawned = Extract<Simple, { readonly _tag: "spawn" }>["tasks"]
+
+/** Tasks of one key become due one after the other. */
+const staggered = (tasks: Spawned): Spawned =>
+  tasks.map((item, place) =>
+    tasks.findIndex((other) => isLike(item.limit, other.limit)) < place
+      ? { ...item, delay: { at: false, millis: place === 1 ? 1 : 250 } }
+      : item
+  )
 
 /** Runs whose leases have ended become due anew together, within the claim. */
 const endOneExpired = (dump: Dump, now: DateTime.Utc, queue: QueueRef): Simple | undefined => {
@@ -91,7 +102,7 @@ const apart = (commands: ReadonlyArray<Simple>, world: World, now: DateTime.Utc)
 }
 
 const isLike = (a: LimitHeaders.Limit, b: LimitHeaders.Limit): boolean =>
-  a === b || (typeof a === "object" && typeof b === "object" && a?.name === b?.name && a?.key === b?.key)
+  typeof a === "object" && typeof b === "object" && a !== null && a.name === b?.name && a.key === b.key
 
 const isOver = (at: DateTime.Utc | null, now: DateTime.Utc): boolean =>
   at !== null && at.epochMilliseconds <= now.epochMilliseconds

@@ -10,7 +10,7 @@ const Name = Drawn.oneOf([...LimitHeaders.limitNames, ...LimitHeaders.limitNames
 export const operations = {
   overrideLimit: operation({
     fields: { name: Name, figures: Schema.Union([LimitHeaders.Figures, Schema.Null]) },
-    weight: ({ dump }) => dump.limits.length > 0 ? 2.5 : 0.3,
+    weight: ({ dump }) => dump.limits.length > 0 ? 1.2 : 0.3,
     aim: (_, { dump }, chance) => {
       const { limits } = dump
       const name = LimitHeaders.limitNames.find((name) => name === chance.pick(limits)?.name)
@@ -28,13 +28,13 @@ export const operations = {
   }),
   listLimits: operation({
     fields: {},
-    weight: () => 1,
+    weight: ({ dump }) => dump.limitedRuns.some(({ state }) => state === "waiting") ? 3 : 0.5,
     touches: "nothing",
     perform: ({ driver, queue }) => driver.listLimits(queue)
   }),
   listLimitKeys: operation({
     fields: { name: Name, limit: Schema.Literals([1, 1, 2, 50]) },
-    weight: ({ dump }) => dump.limitedRuns.length > 0 ? 1 : 0.2,
+    weight: ({ dump }) => dump.limitedRuns.length > 0 ? 0.7 : 0.1,
     touches: "nothing",
     perform: ({ driver, queue }, { limit, name }) => driver.listLimitKeys({ queue, name: LimitName.make(name), limit })
   })

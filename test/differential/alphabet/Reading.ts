@@ -38,7 +38,7 @@ export const operations = {
   }),
   readEvents: operation({
     fields: { events: Schema.Array(Drawn.Event).check(Schema.isMaxLength(4)) },
-    weight: () => 0.7,
+    weight: () => 0.4,
     touches: "nothing",
     perform: ({ driver, names, queue }, { events }) =>
       Effect.map(
@@ -54,7 +54,7 @@ export const operations = {
       before: Schema.NullOr(Drawn.Task),
       limit: Schema.Literals([1, 2, 50])
     },
-    weight: () => 1,
+    weight: () => 0.5,
     touches: "nothing",
     // In a transaction there may be tasks that nobody knows yet.
     alone: true,
@@ -80,7 +80,7 @@ export const operations = {
   }),
   countTasks: operation({
     fields: {},
-    weight: () => 0.7,
+    weight: () => 0.3,
     touches: "nothing",
     perform: ({ driver, names, queue }) => Effect.map(driver.countTasks(queue), (counts) => names.sorted(counts))
   }),

@@ -48,10 +48,12 @@ const itemOf = (place: Place, { limit, ...drawn }: typeof Item.Type): SpawnItem 
 export const operations = {
   spawn: operation({
     fields: { tasks: Schema.Array(Item).check(Schema.isMinLength(1), Schema.isMaxLength(3)) },
-    weight: ({ open }) => open.length < 6 ? 8 : 2,
+    weight: ({ dump, open }) =>
+      open.length < 6 ? 8 : open.length < 9 && dump.limitedRuns.some(({ state }) => state === "running") ? 6 : 2,
     // A key that is taken, with what its task was spawned with: mostly nobody wants a conflict.
-    aim: ({ tasks }, { tasks: known }, chance) => ({
-      tasks: tasks.map((item) => {
+    aim: ({ tasks }, { dump, tasks: known }, chance) => ({
+      tasks: tasks.map((drawn) => {
+        const item = { ...drawn, limit: LimitHeaders.joining(drawn.limit, dump, chance) }
         const owner = known.find(({ row }) => row.idempotencyKey === item.idempotencyKey)?.row
         const params = Drawn.Json.literals.find((text) =>
           JSON.stringify(Drawn.json(text)) === JSON.stringify(owner?.params)

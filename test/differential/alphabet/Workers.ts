@@ -14,7 +14,7 @@ const Beat = ExtendItem.mapFields(({ runId: _runId, token: _token, ...fields }) 
 export const operations = {
   heartbeat: operation({
     fields: { runs: Schema.Array(Beat).check(Schema.isMinLength(1), Schema.isMaxLength(2)) },
-    weight: ({ held }) => held.length > 0 ? 1.5 : 0.2,
+    weight: ({ held }) => held.length > 0 ? 1 : 0.1,
     perform: (place, { runs }) =>
       Effect.scoped(Effect.flatMap(place.driver.heartbeats, ({ extend }) =>
         extend({
@@ -28,7 +28,7 @@ export const operations = {
   }),
   inTransaction: operation({
     fields: {},
-    weight: () => 0.3,
+    weight: () => 0.2,
     touches: "nothing",
     perform: ({ driver }) => driver.inTransaction
   }),
