@@ -8,7 +8,7 @@
  */
 import { DateTime } from "effect"
 import { isTerminal, type RunId, type State, type TaskId } from "./Identifiers.ts"
-import { limitHeader } from "./LimitStore.ts"
+import { type LimitArrival, type LimitedRun, limitHeader, parkedUntil, type StoredLimit } from "./LimitStore.ts"
 import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from "./Records.ts"
 
 /**
@@ -17,8 +17,8 @@ import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from 
  * ({@link checkQueues}), and by the `doctor`.
  *
  * The doctor looks at more than a state: what only a database can tell is a run that failed without a reason from one
- * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), the tables behind the
- * names of queues (S55), and which runs limits count (S58).
+ * whose reason is JSON null (S11), an event that nobody has emitted from one that was deleted (S49), and the tables behind the
+ * names of queues (S55).
  *
  * @since 0.1.0
  * @category constants
@@ -51,7 +51,7 @@ export const all = {
   S49: { says: "what has not ended is not deleted, nor what it waits for", where: ["step", "doctor"] },
   S50: { says: "a task is deleted as a whole", where: ["state", "step", "doctor"] },
   S55: { says: "queues share nothing", where: ["queues", "doctor"] },
-  S58: { says: "what a limit counts is a run, and a run that is parked waits for a limit", where: ["doctor"] }
+  S58: { says: "what a limit counts is a run, and a run that is parked waits for a limit", where: ["state", "doctor"] }
 } as const satisfies { readonly [id: string]: Invariant }
 
 /**
@@ -94,6 +94,9 @@ export interface Dump {
   readonly checkpoints: ReadonlyArray<Checkpoint>
   readonly events: ReadonlyArray<StoredEvent>
   readonly waits: ReadonlyArray<WaitRow>
+  readonly limits: ReadonlyArray<StoredLimit>
+  readonly limitedRuns: ReadonlyArray<LimitedRun>
+  readonly limitKeys: ReadonlyArray<LimitArrival>
 }
 
 /**
@@ -122,6 +125,7 @@ export const check = (dump: Dump): ReadonlyArray<Violation> => {
   for (const run of dump.runs) checkRun(run, at, report)
   for (const checkpoint of dump.checkpoints) checkCheckpoint(checkpoint, at, report)
   for (const wait of dump.waits) checkWait(wait, at, report)
+  checkLimits(dump, at, report)
   const keys = new Map<string, TaskId>()
   for (const { idempotencyKey, taskId } of dump.tasks) {
     if (idempotencyKey === null) continue
@@ -343,6 +347,25 @@ const checkWait = (wait: WaitRow, at: Index, report: Report) => {
   }
   const deadline = at.checkpoints.get(`${wait.taskId}/$deadline:${wait.step}`)
   if (wait.timeoutAt !== null && deadline === undefined) report("S34", subject, "its deadline is not in a checkpoint")
+}
+
+const isParked = ({ availableAt, state }: RunRow): boolean =>
+  state === "sleeping" && availableAt !== null && DateTime.Equivalence(availableAt, parkedUntil)
+
+const checkLimits = ({ limitedRuns, runs }: Dump, at: Index, report: Report) => {
+  for (const { runId, state } of limitedRuns) {
+    const run = at.runs.get(runId)
+    const fits = run !== undefined && {
+      waiting: isParked(run),
+      admitted: run.state === "pending" || run.state === "sleeping",
+      running: run.state === "running"
+    }[state]
+    if (!fits) report("S58", runId, `is ${state} by its limit, but ${run?.state ?? "does not exist"}`)
+  }
+  const limited = new Set(limitedRuns.map(({ runId }) => runId))
+  for (const run of runs) {
+    if (isParked(run) && !limited.has(run.runId)) report("S58", run.runId, "is parked, and waits for no limit")
+  }
 }
 
 const stepTask = (task: TaskRow, next: TaskRow, report: Report) => {

@@ -13,7 +13,7 @@
  */
 import { DateTime, type Effect, Schema } from "effect"
 import type { DriverError, NotFound } from "./Errors.ts"
-import { LimitKey, LimitName, type QueueName } from "./Identifiers.ts"
+import { LimitKey, LimitName, type QueueName, RunId } from "./Identifiers.ts"
 
 /**
  * The header that carries the limit of a task.
@@ -88,6 +88,35 @@ export interface LimitKeyRow {
   readonly admitted: number
   readonly waiting: number
 }
+
+/** What is stored of a limit. @since 0.1.0 */
+export const StoredLimit = Schema.Struct({
+  name: Schema.String,
+  figures: LimitFigures,
+  override: Schema.NullOr(LimitFigures),
+  /** Whether its figures have changed since runs were last let go by them. */
+  stale: Schema.Boolean
+})
+/** @since 0.1.0 */
+export type StoredLimit = typeof StoredLimit.Type
+
+/** A run that goes by a limit. @since 0.1.0 */
+export const LimitedRun = Schema.Struct({
+  runId: RunId,
+  name: Schema.String,
+  key: Schema.String,
+  /** It is parked, or can be claimed once it is due, or is running. */
+  state: Schema.Literals(["waiting", "admitted", "running"]),
+  /** Since when it is due. */
+  due: Schema.DateTimeUtc
+})
+/** @since 0.1.0 */
+export type LimitedRun = typeof LimitedRun.Type
+
+/** A key of a rate whose next start is expected later than at present. @since 0.1.0 */
+export const LimitArrival = Schema.Struct({ name: Schema.String, key: Schema.String, arrival: Schema.DateTimeUtc })
+/** @since 0.1.0 */
+export type LimitArrival = typeof LimitArrival.Type
 
 /** What a store must do about limits. `NotFound` is about the queue. @since 0.1.0 */
 export interface LimitStore {

@@ -14,14 +14,14 @@ export interface ListTasks {
   readonly queue: QueueName
   readonly name: string | null
   readonly states: ReadonlyArray<State> | null
-  /** What the result of a completed task must have as its member `outcome`. */
+  /** What the result of a completed task must have as its member `outcome`, which is a text. */
   readonly outcome: string | null
   /** Only tasks that were spawned before this one. */
   readonly before: TaskId | null
   readonly limit: number
 }
 
-/** How many tasks of a name are in a state, and completed with results of an `outcome`, if they have one. @since 0.1.0 */
+/** How many tasks of a name are in a state, and completed with results of an `outcome`, if they have one that is a text. @since 0.1.0 */
 export interface TaskCount {
   readonly name: string
   readonly state: State

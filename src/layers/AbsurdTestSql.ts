@@ -170,18 +170,36 @@ const waitColumns = object({
   createdAt: millis("created_at")
 })
 
+const limitColumns = object({ name: "name", figures: "figures", override: "override", stale: "stale" })
+
+const limitedRunColumns = object({
+  runId: "run_id",
+  name: "name",
+  key: "key",
+  state: "state",
+  due: millis("due")
+})
+
+const limitKeyColumns = object({ name: "name", key: "key", arrival: millis("arrival") })
+
 type Kind = keyof Dump
 
 /** One statement, so that the dump is of one moment. */
 const statement = (queue: string): string => {
+  const from = (kind: Kind, columns: string, source: string, rest: string) =>
+    `(select '${kind}' as kind, ${columns} from ${source} ${rest})`
   const read = (kind: Kind, columns: string, prefix: string, rest: string) =>
-    `(select '${kind}' as kind, ${columns} from ${table(prefix, queue)} ${rest})`
+    from(kind, columns, table(prefix, queue), rest)
+  const ofQueue = `where queue_name = '${queue.replaceAll("'", "''")}'`
   return [
     read("tasks", taskColumns, "t", "order by task_id"),
     read("runs", runColumns, "r", "order by run_id"),
     read("checkpoints", checkpointColumns, "c", "order by updated_at, ctid"),
     read("events", eventColumns, "e", "where payload is not null order by emitted_at"),
-    read("waits", waitColumns, "w", "order by task_id, step_name")
+    read("waits", waitColumns, "w", "order by task_id, step_name"),
+    from("limits", limitColumns, "absurd_effect.limits", `${ofQueue} order by name`),
+    from("limitedRuns", limitedRunColumns, "absurd_effect.limited_runs", `${ofQueue} order by run_id`),
+    from("limitKeys", limitKeyColumns, "absurd_effect.limit_keys", `${ofQueue} and arrival > absurd.current_time()`)
   ].join(" union all ")
 }
 
@@ -202,7 +220,10 @@ const dump = Effect.fnUntraced(function*(
     runs: read("runs", Rows.runs),
     checkpoints: read("checkpoints", Rows.checkpoints),
     events: read("events", Rows.events),
-    waits: read("waits", Rows.waits)
+    waits: read("waits", Rows.waits),
+    limits: read("limits", Rows.limits),
+    limitedRuns: read("limitedRuns", Rows.limitedRuns),
+    limitKeys: read("limitKeys", Rows.limitKeys)
   }).pipe(Effect.mapError((error) => failureOf(queue, error)))
 })
 

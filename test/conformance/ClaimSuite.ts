@@ -53,6 +53,16 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.strictEqual(Duration.toMillis(run.elapsed), 0)
       }))
 
+    it.effect("for how long a run was due is told to the microsecond", () =>
+      Effect.gen(function*() {
+        const q = yield* Fixture.make
+        yield* q.spawn({ delay: Duration.millis(233.334) })
+        yield* q.time.advance(Duration.millis(1005))
+        const waited = Duration.millis(771.666)
+        assert.deepStrictEqual((yield* q.driver.queueLoad(q.queue)).oldest, waited)
+        assert.deepStrictEqual((yield* q.claimOne()).waited, waited)
+      }))
+
     it.effect("headers that were not given are empty", () =>
       Effect.gen(function*() {
         const q = yield* Fixture.make

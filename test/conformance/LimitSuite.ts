@@ -168,6 +168,23 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.strictEqual((yield* q.claimOne()).taskId, fourth)
       }))
 
+    it.effect("those that a policy cancels together are not let go before", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const policy = { cancellation: { max_delay: 60, max_duration: 60 } }
+        yield* q.spawnMany(1, { ...one("a"), ...policy })
+        yield* q.claimOne({ lease: minutes(60) })
+        const [second] = yield* q.spawnMany(1, { ...one("a"), ...policy })
+        const [third] = yield* q.spawnMany(1, one("a"))
+        assert.deepStrictEqual(yield* q.claim(), [])
+        yield* q.time.advance(seconds(60))
+        assert.deepStrictEqual(q.taskIds(yield* q.claim()), [third])
+        const { lastAttemptRun } = yield* q.getTask(second!)
+        const { availableAt, state } = yield* q.getRun(lastAttemptRun!)
+        assert.strictEqual(state, "cancelled")
+        assert.deepStrictEqual(availableAt, parkedUntil)
+      }))
+
     it.effect("a retry waits in the line like the others, and keeps to the limit in place and as a new task", () =>
       Effect.gen(function*() {
         const q = yield* make
@@ -270,6 +287,37 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.deepStrictEqual(q.taskIds(yield* q.claim({ lease })), ids.slice(3, 4))
         yield* q.time.advance(minutes(1))
         assert.deepStrictEqual(q.taskIds(yield* q.claim({ lease })).sort(), ids.slice(4))
+      }))
+
+    it.effect("who came later does not start ahead of the one that may start next", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const paced = { headers: headers("a", perMinute(2, 2)) }
+        yield* q.spawnMany(2, paced)
+        yield* q.claim({ lease: minutes(60) })
+        const [third] = yield* q.spawnMany(1, paced)
+        assert.deepStrictEqual(yield* q.claim(), [])
+        const [fourth] = yield* q.spawnMany(1, paced)
+        yield* q.time.advance(seconds(200))
+        assert.deepStrictEqual(q.taskIds(yield* q.claim({ limit: 1, lease: minutes(60) })), [third])
+        assert.deepStrictEqual(q.taskIds(yield* q.claim({ limit: 1 })), [fourth])
+      }))
+
+    it.effect("a run that may start because another one did comes in its place among the others of a claim", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        const paced = { headers: headers("a", perMinute(2, 2)) }
+        yield* q.spawnMany(2, paced)
+        yield* q.claim({ lease: minutes(60) })
+        const [third, fourth] = yield* q.spawnMany(2, paced)
+        assert.deepStrictEqual(yield* q.claim(), [])
+        yield* q.time.advance(seconds(30))
+        const [free] = yield* q.spawnMany(1, {})
+        yield* q.time.advance(seconds(200))
+        const runs = yield* q.claim()
+        assert.deepStrictEqual(q.taskIds(runs), [fourth, free, third])
+        const waited = runs.map((run) => Duration.toMillis(run.waited))
+        assert.deepStrictEqual(waited, waited.toSorted((a, b) => b - a))
       }))
 
     it.effect("with a concurrency and a rate both hold", () =>

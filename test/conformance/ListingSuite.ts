@@ -57,6 +57,17 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         )
       }))
 
+    it.effect("an outcome is a text, and what is none is no outcome", () =>
+      Effect.gen(function*() {
+        const q = yield* make
+        yield* Effect.forEach([{ outcome: { a: 1 } }, { outcome: [1] }, { outcome: 1 }, { outcome: true }], q.end)
+        const counts = yield* q.driver.countTasks(q.queue)
+        assert.deepStrictEqual(counts, [{ name: "job", state: "completed", outcome: null, tasks: 4 }])
+        for (const outcome of ["{\"a\":1}", "{\"a\": 1}", "[1]", "1", "true"]) {
+          assert.deepStrictEqual(yield* q.list({ outcome }), [])
+        }
+      }))
+
     it.effect("tasks are found, and counted, by state and by the outcome that their result tells", () =>
       Effect.gen(function*() {
         const q = yield* make

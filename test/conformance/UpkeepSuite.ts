@@ -54,6 +54,13 @@ export const suite = (name: string, subject: Layer.Layer<Driver | TestTime, unkn
         assert.isFalse(yield* driver.detachPartition(partition))
       }))
 
+    it.effect("a queue that was dropped in the meantime has no partition that could be given up", () =>
+      Effect.gen(function*() {
+        const driver = yield* Driver
+        const queue = Fixture.freshQueue()
+        assert.isFalse(yield* driver.detachPartition({ queue, parent: `t_${queue}`, partition: `t_${queue}_602` }))
+      }))
+
     it.effect("cleaning all goes by the policy of each queue", () =>
       Effect.gen(function*() {
         const [a, b] = [yield* Fixture.make, yield* Fixture.make]

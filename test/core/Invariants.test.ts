@@ -3,6 +3,7 @@ import { DateTime, Duration } from "effect"
 import * as Fs from "node:fs"
 import { CheckpointName, ClaimToken, RunId, TaskId } from "../../src/core/Identifiers.ts"
 import * as Invariants from "../../src/core/Invariants.ts"
+import { type LimitedRun, parkedUntil } from "../../src/core/LimitStore.ts"
 import type { Checkpoint, Claimed, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
 import * as DoctorSql from "../../src/drivers/postgres/DoctorSql.ts"
 
@@ -10,6 +11,9 @@ type Writable<A> = { -readonly [K in keyof A]: A[K] }
 type Rows = { tasks: Array<Writable<TaskRow>>; runs: Array<Writable<RunRow>>; waits: Array<Writable<WaitRow>> } & {
   checkpoints: Array<Writable<Checkpoint>>
   events: Array<Writable<Invariants.Dump["events"][number]>>
+  limits: Array<Invariants.Dump["limits"][number]>
+  limitedRuns: Array<Writable<LimitedRun>>
+  limitKeys: Array<Invariants.Dump["limitKeys"][number]>
 }
 
 const at = (seconds: number) => DateTime.makeUnsafe(1_767_571_200_000 + seconds * 1000)
@@ -63,25 +67,49 @@ const checkpoint = (n: number, name: string): Checkpoint => ({
   updatedAt: at(1)
 })
 
-/** A sound queue: 1 completed, 2 waits with a deadline, 3 runs, 4 failed and is tried again. */
+const limited = (n: number, state: LimitedRun["state"]): LimitedRun => ({
+  runId: runId(n),
+  name: "tenants",
+  key: "acme",
+  state,
+  due: at(0)
+})
+
+/** A sound queue: 1 completed, 2 waits with a deadline, 3 runs, 4 failed and is tried again, 6 waits for the limit of 3. */
 const sound = (): Rows => ({
   tasks: [
     task(1, { state: "completed", completedPayload: { n: 1 }, idempotencyKey: "k" }),
     task(2, { state: "sleeping" }),
     task(3, { state: "running" }),
-    task(4, { attempts: 2, lastAttemptRun: runId(5) })
+    task(4, { attempts: 2, lastAttemptRun: runId(5) }),
+    task(6, { state: "sleeping", firstStartedAt: null })
   ],
   runs: [
     run(1, { state: "completed", completedAt: at(2), result: { n: 1 }, startedAt: at(1) }),
     run(2, { state: "sleeping", availableAt: at(60), wakeEvent: "e" }),
     run(3, { state: "running", claimedBy: "w", claimExpiresAt: at(60), startedAt: at(1) }),
     run(4, { state: "failed", failedAt: at(2), failureReason: "no", startedAt: at(1) }),
-    run(5, { taskId: taskId(4), attempt: 2 })
+    run(5, { taskId: taskId(4), attempt: 2 }),
+    run(6, { state: "sleeping", availableAt: parkedUntil })
   ],
   checkpoints: [checkpoint(1, "step"), checkpoint(2, "$deadline:w")],
   events: [{ name: "other", payload: 1, emittedAt: at(1) }],
-  waits: [{ taskId: taskId(2), runId: runId(2), step: "w", event: "e", timeoutAt: at(60), createdAt: at(1) }]
+  waits: [{ taskId: taskId(2), runId: runId(2), step: "w", event: "e", timeoutAt: at(60), createdAt: at(1) }],
+  limits: [{ name: "tenants", figures: { concurrency: 2, rate: null }, override: null, stale: false }],
+  limitedRuns: [limited(3, "running"), limited(5, "admitted"), limited(6, "waiting")],
+  limitKeys: []
 })
+
+const empty: Rows = {
+  tasks: [],
+  runs: [],
+  checkpoints: [],
+  events: [],
+  waits: [],
+  limits: [],
+  limitedRuns: [],
+  limitKeys: []
+}
 
 const found = (violations: ReadonlyArray<Invariants.Violation>) => [...new Set(violations.map(({ id }) => id))]
 
@@ -104,14 +132,14 @@ const covers = (
 describe("Invariants.check", () => {
   it("finds nothing in a sound queue, nor in an empty one", () => {
     assert.deepStrictEqual(Invariants.check(sound()), [])
-    assert.deepStrictEqual(Invariants.check({ tasks: [], runs: [], checkpoints: [], events: [], waits: [] }), [])
+    assert.deepStrictEqual(Invariants.check(empty), [])
   })
 
   const cases: ReadonlyArray<Case> = [
     ["S1", "a missing attempt", ({ runs }) => (runs[4]!.attempt = 3)],
     ["S2", "two runs that have not ended", ({ runs }) => (runs[3]!.state = "pending")],
     ["S4", "a task in another state than its run", ({ tasks }) => (tasks[1]!.state = "pending")],
-    ["S4", "a task without a run", ({ runs }) => runs.splice(2, 1)],
+    ["S4", "a task without a run", ({ limitedRuns, runs }) => [limitedRuns.shift(), runs.splice(2, 1)]],
     ["S4", "a task that was never started, whose run was", ({ tasks }) => (tasks[0]!.firstStartedAt = null)],
     ["S4", "a completed run without an end", ({ runs }) => (runs[0]!.completedAt = null)],
     ["S5", "a time of cancellation in a task that was not", ({ tasks }) => (tasks[0]!.cancelledAt = at(1))],
@@ -149,7 +177,12 @@ describe("Invariants.check", () => {
     ["S34", "a deadline that is not fixed", ({ checkpoints }) => checkpoints.pop()],
     ["S37", "a key of two tasks", ({ tasks }) => (tasks[1]!.idempotencyKey = "k")],
     ["S50", "a run without its task", ({ tasks }) => tasks.splice(2, 1)],
-    ["S50", "a checkpoint without its task", ({ checkpoints }) => checkpoints.push(checkpoint(9, "step"))]
+    ["S50", "a checkpoint without its task", ({ checkpoints }) => checkpoints.push(checkpoint(9, "step"))],
+    ["S58", "a run that counts and does not run", ({ limitedRuns }) => (limitedRuns[0]!.runId = runId(1))],
+    ["S58", "a run that counts and does not exist", ({ limitedRuns }) => (limitedRuns[0]!.runId = runId(9))],
+    ["S58", "a run that may go and runs", ({ limitedRuns }) => (limitedRuns[1]!.runId = runId(3))],
+    ["S58", "a run that waits and is not parked", ({ runs }) => (runs[5]!.availableAt = at(1))],
+    ["S58", "a parked run that waits for nothing", ({ limitedRuns }) => limitedRuns.pop()]
   ]
   it("allows an event that came at the deadline or later", () => {
     const late = after(({ events, runs }) => {
@@ -286,8 +319,7 @@ describe("Invariants.checkClaim", () => {
 
 describe("Invariants.checkQueues", () => {
   it("finds a row that is in two queues", () => {
-    const none = { tasks: [], runs: [], checkpoints: [], events: [], waits: [] }
-    assert.deepStrictEqual(Invariants.checkQueues(new Map([["a", sound()], ["b", none]])), [])
+    assert.deepStrictEqual(Invariants.checkQueues(new Map([["a", sound()], ["b", empty]])), [])
     assert.deepStrictEqual(found(Invariants.checkQueues(new Map([["a", sound()], ["b", sound()]]))), ["S55"])
   })
 })

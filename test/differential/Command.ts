@@ -3,13 +3,16 @@
  * there: about half of the operations can be applied to something, and the others are refused in one way or another.
  */
 import { Arbitrary, Effect, Random, Schema } from "effect"
+import { parkedUntil } from "../../src/core/Driver.ts"
 import * as Claiming from "./alphabet/Claiming.ts"
 import * as Ending from "./alphabet/Ending.ts"
+import * as Limits from "./alphabet/Limits.ts"
 import * as Queues from "./alphabet/Queues.ts"
 import * as Reading from "./alphabet/Reading.ts"
 import * as Schedules from "./alphabet/Schedules.ts"
 import * as Spawning from "./alphabet/Spawning.ts"
 import * as Waiting from "./alphabet/Waiting.ts"
+import * as Workers from "./alphabet/Workers.ts"
 import * as WorkflowRuns from "./alphabet/WorkflowRuns.ts"
 import * as Drawn from "./Drawn.ts"
 import type { Known, QueueRef } from "./Known.ts"
@@ -22,7 +25,8 @@ const advance = operation({
   aim: ({ millis }, { dump, now }, chance) => {
     const next = (instants: ReadonlyArray<{ readonly epochMilliseconds: number } | null>) => {
       const all = instants.flatMap((at) => at === null ? [] : [at.epochMilliseconds - now.epochMilliseconds])
-      return chance.pick(all.filter((wait) => wait > 0))
+      // What is parked becomes due by what happens to others.
+      return chance.pick(all.filter((wait) => wait > 0 && wait < parkedUntil.epochMilliseconds - now.epochMilliseconds))
     }
     const toDue = next(dump.runs.map(({ availableAt, state }) => state === "sleeping" ? availableAt : null))
     const toEnd = next(dump.runs.map(({ claimExpiresAt, state }) => state === "running" ? claimExpiresAt : null))
@@ -44,7 +48,9 @@ export const alphabet = {
   ...Reading.operations,
   ...Queues.operations,
   ...WorkflowRuns.operations,
-  ...Schedules.operations
+  ...Schedules.operations,
+  ...Limits.operations,
+  ...Workers.operations
 }
 export type Tag = keyof typeof alphabet
 

@@ -55,7 +55,9 @@ export const Json = Schema.Literals([
   "\"x\"",
   "{\"b\":1,\"a\":[null,-0.5]}",
   "[]",
-  "{\"long\":{\"z\":\"\\u00fc\"}}"
+  "{\"long\":{\"z\":\"\\u00fc\"}}",
+  "{\"outcome\":\"good\"}",
+  "{\"outcome\":{\"a\":1}}"
 ])
 
 export const json = (text: string): Schema.Json => JSON.parse(text) as Schema.Json

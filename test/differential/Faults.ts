@@ -158,6 +158,51 @@ export const faults: { readonly [name: string]: Fault } = {
     find: "cleanupLimit: update.cleanupLimit ?? policy.cleanupLimit,",
     put: "cleanupLimit: policy.cleanupLimit,"
   },
+  "a place is never given back": {
+    file: "Limits.ts",
+    find: "  for (const { runId } of gone) limited.delete(runId)\n",
+    put: ""
+  },
+  "nobody goes when a place is free": {
+    file: "Limits.ts",
+    find: "if (row.state !== \"waiting\" && figures !== undefined) admit(call, lineOf(row), figures)",
+    put: ""
+  },
+  "a limit counts one too many": {
+    file: "Limits.ts",
+    find: "(concurrency === null || limits.held.count(line) < concurrency)",
+    put: "(concurrency === null || limits.held.count(line) <= concurrency)"
+  },
+  "starts of a rate are not counted": {
+    file: "Limits.ts",
+    find: "if (figures.rate !== null) count(call, row, figures.rate)",
+    put: ""
+  },
+  "a rate allows one more at once": {
+    file: "Limits.ts",
+    find: "Math.min((burst - 1) * spacing, longest)",
+    put: "Math.min(burst * spacing, longest)"
+  },
+  "an override lets nobody go": {
+    file: "Limits.ts",
+    find: "apply(call, name)\n  return Result.succeed(true)",
+    put: "return Result.succeed(true)"
+  },
+  "an override lasts until the next spawn": {
+    file: "Limits.ts",
+    find: "override: found?.override ?? null",
+    put: "override: null"
+  },
+  "the figures of new tasks hold only for themselves": {
+    file: "Claiming.ts",
+    find: "  Limits.refresh(call)\n",
+    put: ""
+  },
+  "keys of a limit are counted together": {
+    file: "LimitTables.ts",
+    find: "`${name}\\u0000${key}`",
+    put: "key === \"none\" ? key : name"
+  },
   "a dropped queue keeps its tasks": {
     file: "MemoryDriver.ts",
     find: "Result.succeed(queues.delete(queue))",

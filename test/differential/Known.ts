@@ -9,7 +9,16 @@ import type { Names } from "./Names.ts"
 export const queueRefs = ["a", "b", "c"] as const
 export type QueueRef = typeof queueRefs[number]
 
-export const empty: Dump = { tasks: [], runs: [], checkpoints: [], events: [], waits: [] }
+export const empty: Dump = {
+  tasks: [],
+  runs: [],
+  checkpoints: [],
+  events: [],
+  waits: [],
+  limits: [],
+  limitedRuns: [],
+  limitKeys: []
+}
 
 /** Everything in a store. */
 export interface World {

@@ -40,10 +40,17 @@ const outcomesOf = (tag: string, answer: unknown): ReadonlyArray<string> => {
     return [Array.isArray(success["runs"]) && success["runs"].length > 0 ? "some" : "none"]
   }
   if (tag === "listQueues") return ["answered"]
+  if (tag === "listLimits" && Array.isArray(success)) return limits(success)
   if (tag === "revisePending") return [success === null ? "none" : "revised"]
   if (Array.isArray(success)) return success.map((item) => outcomeOf(item))
   return [outcomeOf(success)]
 }
+
+const limits = (rows: ReadonlyArray<Fields>): ReadonlyArray<string> => [
+  rows.length > 0 ? "some" : "none",
+  ...(rows.some(({ waiting }) => Number(waiting) > 0) ? ["waits"] : []),
+  ...(rows.some(({ override }) => override !== null) ? ["overridden"] : [])
+]
 
 const failureOf = (answer: Fields): string => {
   const [kind = "strange"] = Object.keys(answer)

@@ -24,6 +24,7 @@ const spawned = (params: string): Command => ({
     name: "one",
     params: params as "1",
     headers: false,
+    limit: null,
     retryStrategy: null,
     maxAttempts: null,
     cancellation: null,

@@ -4,11 +4,14 @@ import { hasEnded } from "../../src/core/Driver.ts"
 import type { Dump } from "../../src/core/Invariants.ts"
 import type { Command, Simple } from "./Command.ts"
 import { empty, type World } from "./Known.ts"
+import { withoutLimitTies } from "./LimitTies.ts"
 
-export const withoutTies = (command: Command, world: World, now: DateTime.Utc): Command =>
-  command._tag === "together"
+export const withoutTies = (drawn: Command, world: World, now: DateTime.Utc): Command => {
+  const command = withoutLimitTies(drawn, world, now)
+  return command._tag === "together"
     ? { ...command, commands: command.commands.map((inner) => simple(inner, world, now, true)) }
     : simple(command, world, now, false)
+}
 
 // --- internal
 

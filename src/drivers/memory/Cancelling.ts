@@ -45,6 +45,7 @@ export const cancelRun = (
 /** Cancels tasks that have not ended, each with the one run that has not. @since 0.1.0 */
 export const cancel = (call: Call, ...tasks: ReadonlyArray<Task>): void => {
   for (const task of tasks) end(call, task)
+  Limits.leave(call, ...tasks.map(({ lastAttemptRun }) => lastAttemptRun))
   // Only then, so that none of them is woken by another.
   for (const { taskId } of tasks) Awaiting.wake(call, taskId)
 }
@@ -78,7 +79,6 @@ const end = (call: Call, task: Task): void => {
   const run = tables.runs.get(task.lastAttemptRun)
   if (run !== undefined && !isTerminal(run.state)) {
     tables.runs.set(run.runId, { ...run, state: "cancelled", claimedBy: null, claimExpiresAt: null })
-    Limits.leave(call, run.runId)
   }
   tables.deleteWaits(task.taskId)
   tables.tasks.set(task.taskId, { ...task, state: "cancelled", cancelledAt: now, endedAt: now })

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { Duration } from "effect"
 import type { CheckpointSet, Claim, Claimed, Extend, Outcome, Release, SetCheckpoints } from "../../core/Driver.ts"
 import type { ClaimToken } from "../../core/Identifiers.ts"
 import * as Cancelling from "./Cancelling.ts"
@@ -42,7 +43,7 @@ export const claim = (call: Call, request: typeof Claim.Type, paused: boolean): 
       if (Limits.mayStart(call, run, isExcepted)) claimed.push(start(call, run, request.token, claimExpiresAt))
     }
   }
-  return claimed
+  return tables.limits.limits.size === 0 ? claimed : oldestFirst(claimed)
 }
 
 /** @since 0.1.0 */
@@ -110,6 +111,10 @@ export const forgiveAttempts = ({ tables }: Call): void => {
 }
 
 // --- internal
+
+// Runs that were let go by others of the claim may have been due before those.
+const oldestFirst = (claimed: ReadonlyArray<Claimed>) =>
+  claimed.toSorted((a, b) => Duration.toMillis(b.waited) - Duration.toMillis(a.waited) || (a.runId < b.runId ? -1 : 1))
 
 const refused = (call: Call, run: Run | undefined): Outcome =>
   refusal(run, run === undefined ? undefined : call.tables.taskOf(run))

@@ -37,6 +37,15 @@ export const resolve = (now: number, until: Duration.Duration | DateTime.Utc): n
   DateTime.isDateTime(until) ? until.epochMilliseconds : after(now, until)
 
 /**
+ * How long after an instant another one is, to the microsecond; nothing when it is earlier.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const between = (from: number, to: number): Duration.Duration =>
+  Duration.millis(Math.max(0, Math.round((to - from) * 1000) / 1000))
+
+/**
  * The instant for the outside, in whole milliseconds.
  *
  * @since 0.1.0

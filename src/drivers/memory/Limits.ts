@@ -13,6 +13,8 @@ import {
   TaskLimit
 } from "../../core/Driver.ts"
 import type { LimitName, RunId } from "../../core/Identifiers.ts"
+import type { Dump } from "../../core/Invariants.ts"
+import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
 import { type Limited, lineOf } from "./LimitTables.ts"
 import type { Call, Run, Task } from "./Tables.ts"
@@ -20,16 +22,21 @@ import type { Call, Run, Task } from "./Tables.ts"
 /** The instant of {@link parkedUntil}. @since 0.1.0 @category constants */
 export const parked: number = parkedUntil.epochMilliseconds
 
-/** Stores the figures of the limit of a task that is spawned. @since 0.1.0 */
-export const declare = (call: Call, headers: Task["headers"]): void => {
-  const limit = parse(headers)
-  if (limit === undefined) return
+/** Stores the figures of the limits of tasks that are spawned: of each limit those of its last task. @since 0.1.0 */
+export const declare = (call: Call, spawned: ReadonlyArray<Pick<Task, "headers">>): void => {
+  const newest = new Map<string, TaskLimit>()
+  for (const { headers } of spawned) {
+    const limit = parse(headers)
+    if (limit !== undefined) newest.set(limit.name, limit)
+  }
   const { limits } = call.tables.limits
-  const { concurrency, name, rate } = limit
-  const figures = { concurrency, rate }
-  const found = limits.get(name)
-  if (found !== undefined && Json.equals(found.figures, figures)) return
-  limits.set(name, { name, figures, override: found?.override ?? null, stale: found?.override === null })
+  for (const { concurrency, name, rate } of newest.values()) {
+    const figures = { concurrency, rate }
+    const found = limits.get(name)
+    if (found !== undefined && Json.equals(found.figures, figures)) continue
+    const stale = found !== undefined && (found.stale || found.override === null)
+    limits.set(name, { name, figures, override: found?.override ?? null, stale })
+  }
 }
 
 /** Lets runs go by figures that have changed. @since 0.1.0 */
@@ -67,15 +74,16 @@ export const mayStart = (call: Call, run: Run, isExcepted: (task: Task) => boole
   return true
 }
 
-/** Forgets a run that no longer runs or waits for its limit, and lets the next one of its key go. @since 0.1.0 */
-export const leave = (call: Call, runId: RunId): void => {
+/** Forgets runs that no longer run or wait for their limits, and then lets the next ones of their keys go. @since 0.1.0 */
+export const leave = (call: Call, ...runIds: ReadonlyArray<RunId>): void => {
   const { limited } = call.tables.limits
-  const row = limited.get(runId)
-  if (row === undefined) return
-  limited.delete(runId)
-  const figures = figuresOf(call, row.name)
-  if (row.state !== "waiting" && figures !== undefined) admit(call, lineOf(row), figures)
-  forget(call, lineOf(row))
+  const gone = runIds.flatMap((runId) => limited.get(runId) ?? [])
+  for (const { runId } of gone) limited.delete(runId)
+  for (const row of gone) {
+    const figures = figuresOf(call, row.name)
+    if (row.state !== "waiting" && figures !== undefined) admit(call, lineOf(row), figures)
+    forget(call, lineOf(row))
+  }
 }
 
 /** Since when a run is due, which a parked one does not tell. @since 0.1.0 */
@@ -103,6 +111,15 @@ export const listKeys = (
     .map(([key, counts]) => ({ key, ...counts }))
     .sort((a, b) => b.waiting - a.waiting || (a.key < b.key ? -1 : 1))
     .slice(0, limit)
+
+/** What a dump tells of limits. @since 0.1.0 */
+export const dump = ({ now, tables: { limits } }: Call): Pick<Dump, "limits" | "limitedRuns" | "limitKeys"> => ({
+  limits: limits.limits.values().toSorted((a, b) => a.name < b.name ? -1 : 1),
+  limitedRuns: limits.limited.values().toSorted((a, b) => a.runId < b.runId ? -1 : 1)
+    .map((row) => ({ ...row, due: Instants.toDateTime(row.due) })),
+  limitKeys: limits.arrivals.values().filter(({ at }) => at > micros(now))
+    .map(({ at, key, name }) => ({ name, key, arrival: Instants.toDateTime(at / 1000) }))
+})
 
 /** @since 0.1.0 */
 export const override = (

@@ -41,6 +41,5 @@ const outcomeOf = (task: Task): string | null => {
   const result: Schema.Json | undefined = task.completedPayload
   if (task.state !== "completed" || typeof result !== "object" || result === null || Array.isArray(result)) return null
   const { outcome } = result as { readonly outcome?: Schema.Json }
-  if (outcome === undefined || outcome === null) return null
-  return typeof outcome === "string" ? outcome : JSON.stringify(outcome)
+  return typeof outcome === "string" ? outcome : null
 }

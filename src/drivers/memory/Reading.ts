@@ -3,9 +3,10 @@
  *
  * @since 0.1.0
  */
-import { Duration } from "effect"
-import type { Checkpoint, QueueLoad, RunRow, StoredEvent, TaskResult, TaskRow, WaitRow } from "../../core/Driver.ts"
+import type { Checkpoint, QueueLoad, RunRow, TaskResult, TaskRow, WaitRow } from "../../core/Driver.ts"
 import type { CheckpointName, RunId, TaskId } from "../../core/Identifiers.ts"
+import type * as Invariants from "../../core/Invariants.ts"
+import * as Instants from "./Instants.ts"
 import * as Json from "./Json.ts"
 import * as Limits from "./Limits.ts"
 import * as Rows from "./Rows.ts"
@@ -26,7 +27,7 @@ export const load = ({ now, tables }: Call, paused: boolean): QueueLoad => {
     due: due.length,
     later,
     running: tables.leases.size,
-    oldest: oldest === null ? null : Duration.millis(now - oldest)
+    oldest: oldest === null ? null : Instants.between(oldest, now)
   }
 }
 
@@ -99,20 +100,16 @@ export const getCheckpoints = (
 }
 
 /**
- * Everything in a queue: tasks and runs by id, checkpoints in the order of writing, events by instant and name, waits by task and step.
+ * Everything in a queue: tasks and runs by id, checkpoints in the order of writing, events by instant and name, waits by task and
+ * step, limits by name.
  *
  * @since 0.1.0
  */
-export interface Dump {
-  readonly tasks: ReadonlyArray<TaskRow>
-  readonly runs: ReadonlyArray<RunRow>
-  readonly checkpoints: ReadonlyArray<Checkpoint>
-  readonly events: ReadonlyArray<StoredEvent>
-  readonly waits: ReadonlyArray<WaitRow>
-}
+export type Dump = Invariants.Dump
 
 /** @since 0.1.0 */
-export const dump = ({ tables }: Call): Dump => {
+export const dump = (call: Call): Dump => {
+  const { tables } = call
   const tasks = [...tables.tasks.values()].sort((a, b) => (a.taskId < b.taskId ? -1 : 1))
   return {
     tasks: tasks.map(Rows.task),
@@ -120,6 +117,7 @@ export const dump = ({ tables }: Call): Dump => {
     checkpoints: [...tables.checkpoints.values()].sort((a, b) => a.ordinal - b.ordinal).map(Rows.checkpoint),
     events: [...tables.events.values()].sort((a, b) => a.emittedAt - b.emittedAt || (a.name < b.name ? -1 : 1))
       .map(Rows.event),
-    waits: tasks.flatMap((task) => tables.waitsOf(task.taskId)).map(Rows.wait)
+    waits: tasks.flatMap((task) => tables.waitsOf(task.taskId)).map(Rows.wait),
+    ...Limits.dump(call)
   }
 }

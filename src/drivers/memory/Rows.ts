@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { DateTime, Duration, type Schema } from "effect"
+import { DateTime, type Schema } from "effect"
 import type { Checkpoint, Claimed, RunRow, StoredEvent, TaskRow, WaitRow } from "../../core/Driver.ts"
 import type { ClaimToken } from "../../core/Identifiers.ts"
 import * as Instants from "./Instants.ts"
@@ -101,8 +101,8 @@ export const claimed = (
   eventPayload: run.eventPayload === undefined ? undefined : Json.copy(run.eventPayload),
   checkpoints: tables.checkpointsOf(task.taskId).map(({ name, state }) => ({ name, state: Json.copy(state) })),
   claimedAt: DateTime.makeUnsafe(Math.floor(at)),
-  elapsed: Duration.millis(Math.max(0, at - (task.firstStartedAt ?? at))),
-  waited: Duration.millis(Math.max(0, at - dueAt))
+  elapsed: Instants.between(task.firstStartedAt ?? at, at),
+  waited: Instants.between(dueAt, at)
 })
 
 // --- internal

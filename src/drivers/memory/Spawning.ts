@@ -18,12 +18,13 @@ export const spawn = (
   { tasks }: typeof Spawn.Type
 ): Result.Result<ReadonlyArray<Spawned>, IdempotencyConflict> => {
   const answers: Array<Spawned> = []
+  const drafts: Array<Draft> = []
   for (const item of tasks) {
     const params = Json.normalize(item.params)
     const owner = item.idempotencyKey === null ? undefined : ownerOf(call, item.idempotencyKey)
     if (owner === undefined) {
       const draft = draftOf(call, item, params)
-      Limits.declare(call, draft.headers)
+      drafts.push(draft)
       answers.push(insert(call, draft))
       continue
     }
@@ -33,6 +34,7 @@ export const spawn = (
     }
     answers.push({ taskId: owner.taskId, runId: owner.lastAttemptRun, attempt: owner.attempts, created: false })
   }
+  Limits.declare(call, drafts)
   return Result.succeed(answers)
 }
 
@@ -87,7 +89,7 @@ export const revisePending = (
   const state = due > now ? "sleeping" : "pending"
   tables.tasks.set(task.taskId, { ...task, ...draft, idempotencyKey: task.idempotencyKey, enqueueAt: due, state })
   tables.runs.set(run.runId, { ...run, availableAt: due, state })
-  Limits.declare(call, draft.headers)
+  Limits.declare(call, [draft])
   Limits.leave(call, run.runId)
   if (state === "pending") call.signalWork()
   return { taskId: task.taskId, runId: run.runId, attempt: run.attempt, created: false }

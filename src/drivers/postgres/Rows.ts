@@ -8,10 +8,13 @@ import {
   Checkpoint,
   type Claimed,
   type Held,
+  LimitArrival,
+  LimitedRun,
   type Outcome,
   RunRow,
   type Spawned,
   StoredEvent,
+  StoredLimit,
   TaskRow,
   WaitRow,
   WaitState
@@ -125,6 +128,15 @@ export const checkpoints = stored(Checkpoint.mapFields((fields) => ({ ...fields,
 
 /** @since 0.1.0 */
 export const events = stored(StoredEvent.mapFields((fields) => ({ ...fields, emittedAt: instant })))
+
+/** @since 0.1.0 */
+export const limits = stored(StoredLimit)
+
+/** @since 0.1.0 */
+export const limitedRuns = stored(LimitedRun.mapFields((fields) => ({ ...fields, due: instant })))
+
+/** @since 0.1.0 */
+export const limitKeys = stored(LimitArrival.mapFields((fields) => ({ ...fields, arrival: instant })))
 
 /** @since 0.1.0 */
 export const suspensions = stored(Schema.Struct({

@@ -4393,7 +4393,9 @@ begin
     ) then
       -- Never ahead of those that have waited.
       parked := parked || v_run.run_id;
-      v_again := v_again or v_run.spacing is not null or coalesce(v_running < v_run.concurrency, true);
+      -- While one of a rate may start next, the others go after it.
+      v_again := v_again
+        or (v_run.spacing is null or v_ahead <= 0) and coalesce(v_running < v_run.concurrency, true);
       if not v_marked then
         v_marked := true;
         full_names := full_names || v_run.name;
@@ -4842,6 +4844,10 @@ as $$
 declare
   v_rows boolean;
 begin
+  -- It may have been dropped since somebody asked for the candidates, who are not told of such a queue but refused.
+  if not exists (select from absurd.queues q where q.queue_name = p_queue) then
+    return false;
+  end if;
   if not exists (
     select from absurd.list_detach_candidates(p_queue) as c
     where c.parent_table = p_parent and c.partition_table = p_partition
@@ -5106,7 +5112,7 @@ $$;
     sql: `-- Looking through the tasks of a queue, for people. The ids of tasks are in the order of spawning.
 
 -- The newest of the tasks that match, each as read_task() gives it; null matches all. An outcome is that member of the result
--- of a completed task.
+-- of a completed task, if it is a text.
 create or replace function absurd_effect.list_tasks(
   p_queue text,
   p_name text,
@@ -5126,7 +5132,7 @@ begin
     from (
       select task_id from absurd.%1$I
       where ($1 is null or task_name = $1) and ($2 is null or state = any ($2))
-        and ($3 is null or (state = 'completed' and completed_payload ->> 'outcome' = $3))
+        and ($3 is null or (state = 'completed' and completed_payload -> 'outcome' = to_jsonb($3)))
         and ($4 is null or task_id < $4)
       order by task_id desc
       limit $5
@@ -5145,7 +5151,10 @@ set jit = off
 as $$
 begin
   return query execute absurd_effect.bind(p_queue, $q$
-    select t.task_name, t.state, case when t.state = 'completed' then t.completed_payload ->> 'outcome' end, count(*)
+    select t.task_name, t.state, case
+        when t.state = 'completed' and jsonb_typeof(t.completed_payload -> 'outcome') = 'string'
+        then t.completed_payload ->> 'outcome'
+      end, count(*)
     from absurd.%1$I t
     group by 1, 2, 3
   $q$);

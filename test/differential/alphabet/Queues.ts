@@ -110,6 +110,32 @@ export const operations = {
     touches: "every queue",
     perform: ({ driver, queue }, { all }) => driver.cleanupAll(all ? null : queue)
   }),
+  detach: operation({
+    fields: { all: Schema.Boolean },
+    weight: () => 0.15,
+    touches: "nothing",
+    alone: true,
+    // Which partitions there are is nothing that stores have in common.
+    perform: ({ driver, queue }, { all }) =>
+      Effect.all([
+        driver.detachPartition({ queue, parent: `t_${queue}`, partition: `t_${queue}_none` }),
+        Effect.asVoid(driver.listDetachCandidates(all ? null : queue))
+      ])
+  }),
+  cron: operation({
+    fields: { enable: Schema.Boolean, all: Schema.Boolean },
+    weight: () => 0.15,
+    touches: "nothing",
+    // There is no scheduler in either, which each store says in its own words.
+    perform: ({ driver, queue }, { all, enable }) => {
+      const of = all ? null : queue
+      const daily = "5 0 * * *"
+      return Effect.mapError(
+        enable ? driver.enableCron(of, { partitions: daily, cleanup: daily, detach: daily }) : driver.disableCron(of),
+        (error) => error._tag === "InvalidState" ? { _tag: error._tag, id: error.id } : error
+      )
+    }
+  }),
   ensurePartitions: operation({
     fields: {},
     weight: () => 0.15,

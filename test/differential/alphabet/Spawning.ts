@@ -4,6 +4,7 @@ import { SpawnItem } from "../../../src/core/Driver.ts"
 import * as RetryStrategy from "../../../src/core/RetryStrategy.ts"
 import * as Fixture from "../../conformance/Fixture.ts"
 import * as Drawn from "../Drawn.ts"
+import * as LimitHeaders from "../LimitHeaders.ts"
 import { operation, type Place } from "../Operation.ts"
 
 const strategies = {
@@ -23,6 +24,7 @@ const Item = SpawnItem.mapFields((fields) => ({
   name: Schema.Literals(["one", "two"]),
   params: Drawn.Json,
   headers: Schema.Boolean,
+  limit: LimitHeaders.Limit,
   retryStrategy: Schema.NullOr(Schema.Literals(["none", "fixed", "exponential", "capped"])),
   maxAttempts: Drawn.oneOf([null, 1, 2, 3]),
   cancellation: Drawn.oneOf([null, null, null, "delay", "duration", "both"]),
@@ -30,11 +32,13 @@ const Item = SpawnItem.mapFields((fields) => ({
   delay: Schema.NullOr(Drawn.Until)
 }))
 
-const itemOf = (place: Place, drawn: typeof Item.Type): SpawnItem => ({
+const itemOf = (place: Place, { limit, ...drawn }: typeof Item.Type): SpawnItem => ({
   ...drawn,
   name: Fixture.task(drawn.name),
   params: Drawn.json(drawn.params),
-  headers: drawn.headers ? { trace: "t", n: [1] } : null,
+  headers: drawn.headers || limit !== null
+    ? { ...(drawn.headers ? { trace: "t", n: [1] } : {}), ...LimitHeaders.headersOf(limit) }
+    : null,
   retryStrategy: drawn.retryStrategy === null ? null : strategies[drawn.retryStrategy],
   cancellation: drawn.cancellation === null ? null : cancellations[drawn.cancellation],
   idempotencyKey: drawn.idempotencyKey === null ? null : Fixture.key(drawn.idempotencyKey),
@@ -44,10 +48,12 @@ const itemOf = (place: Place, drawn: typeof Item.Type): SpawnItem => ({
 export const operations = {
   spawn: operation({
     fields: { tasks: Schema.Array(Item).check(Schema.isMinLength(1), Schema.isMaxLength(3)) },
-    weight: ({ open }) => open.length < 6 ? 8 : 2,
+    weight: ({ dump, open }) =>
+      open.length < 6 ? 8 : open.length < 9 && dump.limitedRuns.some(({ state }) => state === "running") ? 6 : 2,
     // A key that is taken, with what its task was spawned with: mostly nobody wants a conflict.
-    aim: ({ tasks }, { tasks: known }, chance) => ({
-      tasks: tasks.map((item) => {
+    aim: ({ tasks }, { dump, tasks: known }, chance) => ({
+      tasks: tasks.map((drawn) => {
+        const item = { ...drawn, limit: LimitHeaders.joining(drawn.limit, dump, chance) }
         const owner = known.find(({ row }) => row.idempotencyKey === item.idempotencyKey)?.row
         const params = Drawn.Json.literals.find((text) =>
           JSON.stringify(Drawn.json(text)) === JSON.stringify(owner?.params)

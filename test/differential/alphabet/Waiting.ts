@@ -53,7 +53,7 @@ const silent = (wait: Waits["first"], { awaited, dump }: Known, chance: Chance):
 export const operations = {
   suspend: operation({
     fields: { run: Drawn.Run, waits: Waits },
-    weight: ({ held }) => held.length > 0 ? 18 : 0.3,
+    weight: ({ held }) => held.length > 0 ? 20 : 0.3,
     aim: ({ run, waits }, known, chance) => {
       const first = silent(waits.first, known, chance)
       const second = silent(waits.second, known, chance)

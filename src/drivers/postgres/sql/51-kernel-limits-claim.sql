@@ -305,7 +305,9 @@ begin
     ) then
       -- Never ahead of those that have waited.
       parked := parked || v_run.run_id;
-      v_again := v_again or v_run.spacing is not null or coalesce(v_running < v_run.concurrency, true);
+      -- While one of a rate may start next, the others go after it.
+      v_again := v_again
+        or (v_run.spacing is null or v_ahead <= 0) and coalesce(v_running < v_run.concurrency, true);
       if not v_marked then
         v_marked := true;
         full_names := full_names || v_run.name;

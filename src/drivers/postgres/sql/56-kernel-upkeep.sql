@@ -42,6 +42,10 @@ as $$
 declare
   v_rows boolean;
 begin
+  -- It may have been dropped since somebody asked for the candidates, who are not told of such a queue but refused.
+  if not exists (select from absurd.queues q where q.queue_name = p_queue) then
+    return false;
+  end if;
   if not exists (
     select from absurd.list_detach_candidates(p_queue) as c
     where c.parent_table = p_parent and c.partition_table = p_partition

@@ -1,7 +1,7 @@
 -- Looking through the tasks of a queue, for people. The ids of tasks are in the order of spawning.
 
 -- The newest of the tasks that match, each as read_task() gives it; null matches all. An outcome is that member of the result
--- of a completed task.
+-- of a completed task, if it is a text.
 create or replace function absurd_effect.list_tasks(
   p_queue text,
   p_name text,
@@ -21,7 +21,7 @@ begin
     from (
       select task_id from absurd.%1$I
       where ($1 is null or task_name = $1) and ($2 is null or state = any ($2))
-        and ($3 is null or (state = 'completed' and completed_payload ->> 'outcome' = $3))
+        and ($3 is null or (state = 'completed' and completed_payload -> 'outcome' = to_jsonb($3)))
         and ($4 is null or task_id < $4)
       order by task_id desc
       limit $5
@@ -40,7 +40,10 @@ set jit = off
 as $$
 begin
   return query execute absurd_effect.bind(p_queue, $q$
-    select t.task_name, t.state, case when t.state = 'completed' then t.completed_payload ->> 'outcome' end, count(*)
+    select t.task_name, t.state, case
+        when t.state = 'completed' and jsonb_typeof(t.completed_payload -> 'outcome') = 'string'
+        then t.completed_payload ->> 'outcome'
+      end, count(*)
     from absurd.%1$I t
     group by 1, 2, 3
   $q$);
