@@ -280,7 +280,9 @@ export const Signal = Schema.Union([
   /** New work may be due in the queue. */
   Schema.TaggedStruct("Work", { queue: Schema.String }),
   /** The task has ended or was cancelled. */
-  Schema.TaggedStruct("Ended", { queue: Schema.String, taskId: Schema.String })
+  Schema.TaggedStruct("Ended", { queue: Schema.String, taskId: Schema.String }),
+  /** Hints may have been missed until now. */
+  Schema.TaggedStruct("Gap", {})
 ])
 /** @since 0.1.0 */
 export type Signal = typeof Signal.Type
@@ -423,7 +425,10 @@ export class Driver extends Context.Service<
     readonly withTransaction: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DriverError, R>
     /** Whether the calling fiber is inside a transaction of this store, so that its requests must not leave the fiber. */
     readonly inTransaction: Effect.Effect<boolean>
-    /** Hints about work and ends, from this and other processes. The stream may miss some; it fails when it is cut off. */
+    /**
+     * Hints about work and ends, from this and other processes. The stream may miss some; it fails when it is cut off. Where
+     * it takes time to begin to listen, a `Gap` says that it has begun.
+     */
     readonly signals: Stream.Stream<Signal, DriverError>
   }
 >()("effect-absurd/core/Driver") {}

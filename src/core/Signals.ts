@@ -8,20 +8,12 @@ import type * as Driver from "./Driver.ts"
 import type { Outage } from "./Outage.ts"
 
 /**
- * A hint, or `Gap`: some may have been missed.
- *
- * @since 0.1.0
- * @category models
- */
-export type Hint = Driver.Signal | { readonly _tag: "Gap" }
-
-/**
  * @since 0.1.0
  * @category models
  */
 export interface Signals {
   /** Calls `listener`, which must not fail, for every hint, until the scope closes. */
-  readonly subscribe: (listener: (hint: Hint) => void) => Effect.Effect<void, never, Scope.Scope>
+  readonly subscribe: (listener: (hint: Driver.Signal) => void) => Effect.Effect<void, never, Scope.Scope>
   /**
    * Calls `listener`, which must not fail, when the task may have ended, until the scope closes. What many wait for costs no
    * more than what one waits for: a hint is passed on only to those whom it concerns.
@@ -39,10 +31,10 @@ export const make = Effect.fnUntraced(function*(
   driver: Driver.Driver["Service"],
   outage: Outage
 ): Effect.fn.Return<Signals, never, Scope.Scope> {
-  const listeners = new Set<(hint: Hint) => void>()
+  const listeners = new Set<(hint: Driver.Signal) => void>()
   const awaited = new Map<string, Set<() => void>>()
   const fork = yield* FiberSet.makeRuntime<never>()
-  const tell = (hint: Hint) => {
+  const tell = (hint: Driver.Signal) => {
     for (const listener of listeners) listener(hint)
     if (hint._tag === "Ended") {
       for (const listener of awaited.get(hint.taskId) ?? []) listener()

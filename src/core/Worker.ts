@@ -14,6 +14,7 @@ import { Absurd, resolveQueue } from "./Absurd.ts"
 import * as Batch from "./Batch.ts"
 import * as Claimer from "./Claimer.ts"
 import * as Crew from "./Crew.ts"
+import type * as Driver from "./Driver.ts"
 import type * as Engine from "./Engine.ts"
 import { type DriverError, InvalidInput, type NotFound } from "./Errors.ts"
 import * as Heartbeat from "./Heartbeat.ts"
@@ -21,7 +22,6 @@ import type { QueueName } from "./Identifiers.ts"
 import * as Input from "./Input.ts"
 import * as Outage from "./Outage.ts"
 import * as Rotation from "./Rotation.ts"
-import type { Hint } from "./Signals.ts"
 import type { QueueLoad } from "./WorkerStore.ts"
 
 /**
@@ -369,7 +369,12 @@ const excuse = (worker: Worker, lane: Lane, error: DriverError | NotFound) =>
   })
 
 /** Hints may be missing altogether; polling does not depend on them. */
-const heed = (hint: Hint, lanes: ReadonlyArray<Lane>, wake: Latch.Latch, heartbeat: Heartbeat.Heartbeat): void => {
+const heed = (
+  hint: Driver.Signal,
+  lanes: ReadonlyArray<Lane>,
+  wake: Latch.Latch,
+  heartbeat: Heartbeat.Heartbeat
+): void => {
   if (hint._tag === "Ended") return heartbeat.askAbout(hint.queue, hint.taskId)
   for (const lane of lanes) {
     if ((hint._tag === "Work" && hint.queue !== lane.queue) || lane.failures > 0) continue

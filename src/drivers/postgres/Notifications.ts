@@ -45,7 +45,10 @@ export const signals = (client: SqlClient.SqlClient): Stream.Stream<Signal, Driv
         return Stream.fromIterable(parse(payload))
       })
     )
-    return Stream.merge(hints, Stream.fromEffect(checkOn(client, heard)))
+    return Stream.merge(
+      Stream.concat(Stream.succeed<Signal>({ _tag: "Gap" }), hints),
+      Stream.fromEffect(checkOn(client, heard))
+    )
   }))
 }
 
