@@ -219,6 +219,8 @@ create or replace function absurd_effect.admit_limited(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_material = off
 set enable_mergejoin = off
 set enable_hashjoin = off
 set jit = off
