@@ -6,8 +6,8 @@
 import { Effect, Exit } from "effect"
 
 /**
- * What `use` makes of each value and its place, in their order, up to the first failure: `Effect.forEach`, but without a step of the fiber for
- * what is an `Exit` already, as most checks and codecs are.
+ * What `use` makes of each value and its place, in their order, up to the first failure: `Effect.forEach`, but without a step
+ * of the fiber for what is an `Exit` already, as most checks and codecs are.
  *
  * @since 0.1.0
  * @category combinators

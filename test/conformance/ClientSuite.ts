@@ -9,13 +9,6 @@ import { onQueues } from "./BadInputRowsOfOperators.ts"
 import * as BadInputWorld from "./BadInputWorld.ts"
 import * as Fixture from "./Fixture.ts"
 
-/** A fresh queue. */
-const makeQueue = Effect.gen(function*() {
-  const queue: string = Fixture.freshQueue()
-  yield* Absurd.createQueue(queue)
-  return queue
-})
-
 const claimOne = (queue: string) => Effect.map(Absurd.claimTask({ queue, claimTimeout: "24 hours" }), Fixture.only)
 
 /** What an operation says to an id that there is not. */
@@ -104,7 +97,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("a spawned task carries its workflow run to whoever claims it", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const one = yield* Absurd.spawnTask("job", 1, { queue, workflowRunId: "flow-1", headers: { tenant: "a" } })
         const [two, three] = yield* Absurd.spawnTasks([
           { name: "job", params: 2, headers: { workflowRunId: "flow-2" } },
@@ -120,7 +113,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("a taken key tells the workflow run that is stored, whatever was asked for", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const spawn = (idempotencyKey: string, workflowRunId?: string) =>
           Absurd.spawnTask("job", null, { queue, idempotencyKey, workflowRunId, retryStrategy: { kind: "none" } })
         yield* spawn("with", "flow-1")
@@ -141,7 +134,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("spawnTasks answers in order, spawns nothing for nothing, and all or none", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         assert.deepStrictEqual(yield* Absurd.spawnTasks([], { queue }), [])
         const tasks = Array.from({ length: 20 }, (_, n) => ({ name: "job", params: n, idempotencyKey: `k${n}` }))
         const spawned = yield* Absurd.spawnTasks(tasks, { queue })
@@ -156,12 +149,12 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         assert.deepInclude(conflict, { _tag: "IdempotencyConflict", key: "k0", differs: "params" })
         assert.isTrue(Option.isNone(yield* Absurd.findTask("k20", { queue })))
         assert.deepStrictEqual(yield* Absurd.findTask("k7", { queue }), Option.some(spawned[7]!.taskId))
-        assert.isTrue(Option.isNone(yield* Absurd.findTask("k7", { queue: yield* makeQueue })))
+        assert.isTrue(Option.isNone(yield* Absurd.findTask("k7", { queue: yield* Fixture.makeQueue })))
       }))
 
     it.effect("spawnRetryTask tries three times, after 30 and 60 seconds", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const { taskId } = yield* Absurd.spawnRetryTask("job", null, { queue })
         for (const delay of [30_000, 60_000]) {
@@ -177,7 +170,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("spawnCancellableTask is cancelled when it has waited, or worked, for too long", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const late = yield* Absurd.spawnCancellableTask("late", null, { queue, maxDelay: "1 minute" })
         yield* advance("1 minute")
@@ -198,7 +191,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("scheduleTask hands the same run back until then", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance, now } = yield* TestTime
         yield* Absurd.spawnTask("job", null, { queue })
         const run = yield* claimOne(queue)
@@ -212,7 +205,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("cancelRun cancels what is pending or sleeping, cancelTask what runs as well", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const spawn = (delay?: Duration.Input) => Absurd.spawnTask("job", null, { queue, delay })
         const cancelRun = (runId: string) => Absurd.cancelRun(runId, { queue })
         const pending = yield* spawn()
@@ -235,7 +228,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("checkpoints are found by the run that wrote them", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         yield* Absurd.spawnTask("job", null, { queue, retryStrategy: { kind: "none" } })
         const first = yield* claimOne(queue)
         assert.strictEqual(yield* Absurd.saveCheckpointForRun(first, "a", 1), 1)
@@ -255,7 +248,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("awaitEvent and setRunSleeping register what listWaits tells, and go on with what was emitted", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const { taskId } = yield* Absurd.spawnTask("job", null, { queue })
         const waits = Effect.map(Absurd.listWaits(taskId, { queue }), (all) => all.map((_) => [_.step, _.event]))
@@ -284,7 +277,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("cleaning deletes what has ended for longer than asked, and no more than asked", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         for (const n of [1, 2, 3]) {
           yield* Absurd.spawnTask("job", n, { queue })
@@ -308,7 +301,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("queues: policies, partitions and dropping", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         yield* Absurd.setQueuePolicy(queue, { cleanupTtl: Duration.hours(1), cleanupLimit: 7 })
         const policy = yield* Absurd.getQueuePolicy(queue)
         assert.deepInclude(policy, { storageMode: "unpartitioned", cleanupLimit: 7 })
@@ -355,7 +348,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("waiting for a task outside of tasks ends with Timeout, and not before", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const Job = Task.make("job", { queue, params: {} })
         const job = yield* Job.spawn({})

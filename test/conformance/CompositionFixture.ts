@@ -3,16 +3,11 @@ import { Duration, Effect, Ref } from "effect"
 import { Absurd, type Driver, Identifiers, Worker } from "effect-absurd"
 import * as Fixture from "./Fixture.ts"
 
+export { makeQueue } from "./Fixture.ts"
+
 /** Executes everything that is due, until nothing is. */
 export const runUntilIdle = (queue: string) =>
   Worker.runOnce({ queue, concurrency: 50 }).pipe(Effect.repeat({ until: (results) => results.length === 0 }))
-
-/** A fresh queue. */
-export const makeQueue = Effect.gen(function*() {
-  const queue = Fixture.freshQueue()
-  yield* Absurd.createQueue(queue)
-  return queue as string
-})
 
 /** What happened, in order. */
 export const makeLog = Effect.map(Ref.make<ReadonlyArray<string>>([]), (log) => ({

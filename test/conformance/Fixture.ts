@@ -3,6 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import { Arbitrary, Context, DateTime, Duration, Effect, Exit, Result, Schema } from "effect"
+import * as Absurd from "../../src/core/Absurd.ts"
 import {
   type Claimed,
   Driver,
@@ -89,6 +90,13 @@ let counter = 0
 export const fresh = (): number => ++counter
 export const freshToken = (): ClaimToken => ClaimToken.make(`token-${fresh()}`)
 export const freshQueue = (): QueueName => QueueName.make(`queue${fresh()}q`)
+
+/** A queue that has just been made by the client in context. */
+export const makeQueue = Effect.gen(function*() {
+  const queue = freshQueue()
+  yield* Absurd.createQueue(queue)
+  return queue
+})
 
 export type Fixture = Effect.Success<typeof make>
 

@@ -11,13 +11,6 @@ const runUntilIdle = (queue: string) =>
 
 const fail = (message: string) => Effect.die(new Error(message))
 
-/** A fresh queue. */
-const makeQueue = Effect.gen(function*() {
-  const queue = Fixture.freshQueue()
-  yield* Absurd.createQueue(queue)
-  return queue as string
-})
-
 const resultOf = <A, E, R>(self: { readonly await: Effect.Effect<A, E, R> }) => Effect.exit(self.await)
 
 export const suite = (
@@ -27,7 +20,7 @@ export const suite = (
   layer(subject, { concurrent: false })(name, (it) => {
     it.effect("an order is fulfilled across a sleep and an event, each step once", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const acts = yield* Ref.make<ReadonlyArray<string>>([])
         const act = (what: string) => Ref.update(acts, (all) => [...all, what])
         const Packed = Event.make("packed", { queue, payload: Schema.Struct({ tracking: Schema.String }) })
@@ -65,7 +58,7 @@ export const suite = (
 
     it.effect("a typed failure is retried by the task's schedule, keeps its steps, and reaches the waiter", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         class OutOfStock extends Schema.TaggedError<OutOfStock>()("OutOfStock", { sku: Schema.String }) {}
         const charges = yield* Ref.make(0)
         const attempts = yield* Ref.make(0)
@@ -97,7 +90,7 @@ export const suite = (
 
     it.effect("a final error ends the task at once", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Always = Task.make("always", {
           queue,
           params: {},
@@ -114,7 +107,7 @@ export const suite = (
 
     it.effect("a defect is stored readably and reaches the waiter as TaskFailed", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Broken = Task.make("broken", { queue, params: {}, maxAttempts: 1 })
         yield* Effect.gen(function*() {
           const task = yield* Broken.spawn({})
@@ -129,7 +122,7 @@ export const suite = (
 
     it.effect("no code of the handler can swallow a suspension", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const swallowed = yield* Ref.make(0)
         const released = yield* Ref.make(0)
         const Stubborn = Task.make("stubborn", { queue, params: {}, success: Schema.String })
@@ -152,7 +145,7 @@ export const suite = (
 
     it.effect("several waits at once suspend the run once, and it wakes on the first that is over", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Go = Event.make("go", { queue, payload: Schema.Int })
         const Parallel = Task.make("parallel", { queue, params: {}, success: Schema.Array(Schema.Int) })
         const order = yield* Ref.make<ReadonlyArray<string>>([])
@@ -182,7 +175,7 @@ export const suite = (
 
     it.effect("a branch that works on holds the run awake while another sleeps", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const gate = yield* Deferred.make<void>()
         const stepped = yield* Ref.make(0)
         const Mixed = Task.make("mixed", { queue, params: {} })
@@ -203,7 +196,7 @@ export const suite = (
 
     it.effect("a timed-out wait times out on every replay, even when the event comes later", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Late = Event.make("late", { queue, payload: Schema.NullOr(Schema.String) })
         const Patient = Task.make("patient", { queue, params: {}, success: Schema.String, retry: RetryStrategy.none })
         const attempts = yield* Ref.make(0)
@@ -229,7 +222,7 @@ export const suite = (
 
     it.effect("a null payload is an event, not a timeout", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Empty = Event.make("empty", { queue, payload: Schema.Null })
         const Waits = Task.make("waits", { queue, params: {}, success: Schema.Null })
         yield* Effect.gen(function*() {
@@ -245,7 +238,7 @@ export const suite = (
 
     it.effect("repeated names are numbered in the order of use, as in other languages", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Loop = Task.make("loop", { queue, params: {}, success: Schema.Array(Schema.Int) })
         const live = Loop.toLayer(() => Effect.forEach([1, 2, 3], (n) => Step.run("turn", Effect.succeed(n))))
         yield* Effect.gen(function*() {
@@ -258,7 +251,7 @@ export const suite = (
 
     it.effect("one name for two concurrent steps ends the task with InvalidUse", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Twice = Task.make("twice", { queue, params: {} })
         const live = Twice.toLayer(() =>
           Effect.all([Step.run("same", Effect.yieldNow), Step.run("same", Effect.yieldNow)], {
@@ -276,7 +269,7 @@ export const suite = (
 
     it.effect("a task without a handler is put back, without an attempt, and taken up when there is one", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const New = Task.make("new", { queue, params: {}, success: Schema.Int })
         const task = yield* New.spawn({})
@@ -290,7 +283,7 @@ export const suite = (
 
     it.effect("a run whose lease was taken over is interrupted, and stores nothing more", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const inStep = yield* Deferred.make<void>()
         const goOn = yield* Deferred.make<void>()
         const cleaned = yield* Deferred.make<void>()
@@ -333,7 +326,7 @@ export const suite = (
 
     it.effect("a spawn with a taken key returns the task, and conflicts when name or params differ", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Keyed = Task.make("keyed", {
           queue,
           params: { id: Schema.String, n: Schema.Int },
@@ -352,7 +345,7 @@ export const suite = (
 
     it.effect("bad input is refused with the field's name, before anything is stored", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const task = Task.make("task", { queue, params: Schema.Struct({ text: Schema.String }) })
         const field = <A>(spawn: Effect.Effect<A, { readonly _tag: string }, Absurd.Absurd>) =>
           Effect.map(Effect.flip(spawn), (error) => error instanceof Errors.InvalidInput ? error.field : error._tag)
@@ -399,7 +392,7 @@ export const suite = (
 
     it.effect("a run driven by hand sleeps, waits and completes, and its old claim can do nothing", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const { taskId } = yield* Absurd.spawnTask("by hand", { n: 1 }, { queue })
         const claimOne = Effect.map(Absurd.claimTask({ queue }), Fixture.only)
@@ -437,7 +430,7 @@ export const suite = (
         })
         const storable = Object.keys(value.nested).every((key) => !key.includes("\u0000") && key.isWellFormed())
         if (!storable) return
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const seen = yield* Ref.make<ReadonlyArray<typeof value>>([])
         const Value = Task.make("value", { queue, params: {} })
@@ -461,7 +454,7 @@ export const suite = (
 
     it.effect("sleepUntil an instant of the past goes on, and a delayed task starts when it is due", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance, now } = yield* TestTime
         const Early = Task.make("early", { queue, params: {}, success: Schema.String })
         const live = Early.toLayer(Effect.fn(function*() {

@@ -7,15 +7,9 @@ import * as Fixture from "./Fixture.ts"
 
 export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime, unknown>) =>
   layer(subject, { concurrent: false })(name, (it) => {
-    const makeQueue = Effect.gen(function*() {
-      const queue = Fixture.freshQueue()
-      yield* Absurd.createQueue(queue)
-      return queue
-    })
-
     it.effect("a burst of calls starts one task, after the last of them, with the last params", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { advance } = yield* TestTime
         const index = (version: number) =>
           Absurd.replaceTask("index", { version }, { queue, idempotencyKey: "page 1", delay: "5 seconds" })
@@ -38,7 +32,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("by its definition a task is replaced through the hooks of the program, with the trace it belongs to", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Index = Task.make("index", {
           queue,
           params: { page: Schema.String, version: Schema.FiniteFromString },
@@ -64,7 +58,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("calls at the same time make one task", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const all = yield* Effect.forEach(
           [1, 2, 3, 4, 5, 6],
           (n) => Absurd.replaceTask("index", n, { queue, idempotencyKey: "k", due: "keep" }),
@@ -77,7 +71,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("a key of a task with another name is a typed conflict", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         yield* Absurd.spawnTask("one", 1, { queue, idempotencyKey: "k" })
         const error = yield* Effect.flip(Absurd.replaceTask("other", 1, { queue, idempotencyKey: "k" }))
         assert.deepInclude(error, { _tag: "IdempotencyConflict", differs: "name" })
@@ -85,7 +79,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("a program that only produces needs neither handlers nor a worker", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", { queue, params: { n: Schema.Int } })
         const spawned = yield* Job.spawnMany([{ n: 1 }, { n: 2 }])
         const { handlers } = yield* Absurd.Absurd

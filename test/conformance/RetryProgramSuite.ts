@@ -7,12 +7,6 @@ import * as Fixture from "./Fixture.ts"
 
 class Busy extends Schema.TaggedError<Busy>()("Busy", { seconds: Schema.optionalKey(Schema.Int) }) {}
 
-const makeQueue = Effect.gen(function*() {
-  const queue: string = Fixture.freshQueue()
-  yield* Absurd.createQueue(queue)
-  return queue
-})
-
 /** How the runs end that are due after each of the pauses. */
 const after = (queue: string, pauses: ReadonlyArray<number>) =>
   Effect.forEach(pauses, (pause) =>
@@ -26,7 +20,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
   layer(subject, { concurrent: false })(name, (it) => {
     it.effect("an error may say when to try again, and leaves it to the policy otherwise", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const attempts = yield* Ref.make(0)
         const Call = Task.make("call", {
           queue,
@@ -55,7 +49,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("a snooze costs no attempt, keeps the steps, and cannot be caught", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const [steps, caught] = [yield* Ref.make(0), yield* Ref.make(0)]
         const open = yield* Ref.make(false)
         const Early = Task.make("early", { queue, params: {}, success: Schema.String, maxAttempts: 1 })
@@ -82,7 +76,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("what is stored is the strategy of the policy, by which others go", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const strategy = RetryStrategy.exponential({ base: "3 seconds", max: "1 minute" })
         const jittered = RetryPolicy.fromStrategy(strategy).pipe(Schedule.jittered)
         const policies = [

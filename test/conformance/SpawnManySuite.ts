@@ -24,11 +24,6 @@ const cipher = Cipher.of({
 
 export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime, unknown>) =>
   layer(subject, { concurrent: false })(name, (it) => {
-    const makeQueue = Effect.gen(function*() {
-      const queue = Fixture.freshQueue()
-      yield* Absurd.createQueue(queue)
-      return queue
-    })
     const claimAll = Effect.fnUntraced(function*(queue: string) {
       const all: Array<Effect.Success<ReturnType<typeof Absurd.claimTask>>[number]> = []
       while (true) {
@@ -46,7 +41,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("as many as there are, in their order", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", { queue, params: { n: Schema.Int } })
         assert.deepStrictEqual(yield* Job.spawnMany([]), [])
         const count = 1200
@@ -62,7 +57,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("params that are encoded with the help of a service, some of them later", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", { queue, params: { secret: Secret } })
         const texts = Array.from({ length: 40 }, (_, n) => "x".repeat(n))
         const spawned = yield* Effect.provideService(
@@ -78,7 +73,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("keys and limits that come from the params are those of each", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", {
           queue,
           params: { n: Schema.Int },
@@ -103,7 +98,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect.each(bad)("nothing is stored when one in the middle %s", ([, value, field]) =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const asked: Array<unknown> = []
         const Job = Task.make("job", {
           queue,
@@ -123,7 +118,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("the first thing that is wrong is told, of the params before the options", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", { queue, params: { n: Schema.Natural } })
         const fieldOf = (ns: ReadonlyArray<number>, maxAttempts: number) =>
           Effect.flip(Job.spawnMany(ns.map((n) => ({ n })), { maxAttempts, delay: "-1 second" })).pipe(
@@ -139,7 +134,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("how large values may be is what the program has provided", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = Task.make("job", { queue, params: { text: Schema.String } })
         const long = { text: "x".repeat(100) }
         const spawn = Effect.all([
@@ -158,7 +153,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("by name, tasks of different kinds", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const spawned = yield* Absurd.spawnTasks(
           [
             { name: "a", params: 1, workflowRunId: "w" },

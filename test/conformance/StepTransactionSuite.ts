@@ -6,19 +6,13 @@ import { TestTime } from "../support/TestTime.ts"
 import * as Program from "./CompositionFixture.ts"
 import * as Fixture from "./Fixture.ts"
 
-const makeQueue = Effect.gen(function*() {
-  const queue = Fixture.freshQueue()
-  yield* Absurd.createQueue(queue)
-  return queue as string
-})
-
 const runUntilIdle = (queue: string) =>
   Worker.runOnce({ queue, concurrency: 50 }).pipe(Effect.repeat({ until: (results) => results.length === 0 }))
 
 /** A ledger, and a task that books in it, sees what `after` does, and returns how it was told. */
 const make = Effect.gen(function*() {
-  const queue = yield* makeQueue
-  const ledger = yield* makeQueue
+  const queue = yield* Fixture.makeQueue
+  const ledger = yield* Fixture.makeQueue
   const tries = yield* Ref.make(0)
   const book = Effect.gen(function*() {
     const n = yield* Ref.updateAndGet(tries, (n) => n + 1)
@@ -311,7 +305,7 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
 
     it.effect("spawning and emitting commit or roll back with a program's transaction", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const { driver } = yield* Absurd.Absurd
         const act = Effect.gen(function*() {
           const { taskId } = yield* Absurd.spawnTask("job", null, { queue })

@@ -6,6 +6,7 @@ import * as Invariants from "../../src/core/Invariants.ts"
 import { type LimitedRun, parkedUntil } from "../../src/core/LimitStore.ts"
 import type { Checkpoint, Claimed, RunRow, TaskRow, WaitRow } from "../../src/core/Records.ts"
 import * as DoctorSql from "../../src/drivers/postgres/DoctorSql.ts"
+import { empty } from "../differential/Known.ts"
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 type Rows = { tasks: Array<Writable<TaskRow>>; runs: Array<Writable<RunRow>>; waits: Array<Writable<WaitRow>> } & {
@@ -99,17 +100,6 @@ const sound = (): Rows => ({
   limitedRuns: [limited(3, "running"), limited(5, "admitted"), limited(6, "waiting")],
   limitKeys: []
 })
-
-const empty: Rows = {
-  tasks: [],
-  runs: [],
-  checkpoints: [],
-  events: [],
-  waits: [],
-  limits: [],
-  limitedRuns: [],
-  limitKeys: []
-}
 
 const found = (violations: ReadonlyArray<Invariants.Violation>) => [...new Set(violations.map(({ id }) => id))]
 

@@ -19,15 +19,9 @@ const jobOn = (queue: string) =>
 
 const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime.TestTime, unknown>) =>
   tests(subject, { concurrent: false })(name, (it) => {
-    const makeQueue = Effect.gen(function*() {
-      const queue = Fixture.freshQueue()
-      yield* Absurd.createQueue(queue)
-      return queue
-    })
-
     it.effect("every way to spawn a task brings its limit", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = jobOn(queue)
         yield* Job.spawn({ tenant: "a" })
         yield* Job.spawnMany([{ tenant: "a" }, { tenant: "b" }])
@@ -59,7 +53,7 @@ const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime.TestT
 
     it.effect("a schedule spawns limited tasks", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const Job = jobOn(queue)
         const { advance } = yield* TestTime.TestTime
         const ticks = `ticks of ${queue}`
@@ -75,7 +69,7 @@ const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime.TestT
 
     it.effect("figures are overridden and reset by limit or name", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const options = { queue }
         const unknown = yield* Effect.flip(Limit.override(PerTenant, { concurrency: 2 }, options))
         assert.deepInclude(unknown, { _tag: "NotFound", kind: "limit", id: "per-tenant" })
@@ -100,7 +94,7 @@ const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTime.TestT
 
     it.effect("what cannot be a limit is refused with its field", () =>
       Effect.gen(function*() {
-        const queue = yield* makeQueue
+        const queue = yield* Fixture.makeQueue
         const spawn = (limit: Limit.TaskLimit) => Absurd.spawnTask("job", null, { queue, limit })
         const made = (figures: Limit.Figures) => spawn({ with: Limit.make("l", figures) })
         const rate = { limit: 5, window: "1 minute" } as const
