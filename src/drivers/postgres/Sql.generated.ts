@@ -1618,6 +1618,15 @@ begin
 end;
 $$;
 
+-- The names of the events that waits for these tasks bear.
+create or replace function absurd_effect.waits_for(p_tasks uuid[]) returns text[]
+language sql immutable
+as $$
+  select array(
+    select prefix || id from pg_catalog.unnest(p_tasks) id, pg_catalog.unnest(array['$task:', '$settled:']) prefix
+  )
+$$;
+
 -- Makes every run pending of which a wait is over now that these tasks, which the caller has locked, have ended.
 create or replace function absurd_effect.wake_awaiting(p_queue text, p_tasks uuid[]) returns void
 language plpgsql
@@ -1630,7 +1639,7 @@ set enable_hashjoin = off
 set jit = off
 as $$
 declare
-  v_names text[];
+  v_names constant text[] := absurd_effect.waits_for(p_tasks);
   v_awaited boolean;
   v_runs uuid[];
   v_steps text[];
@@ -1639,7 +1648,6 @@ begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
-  v_names := array(select prefix || id from unnest(p_tasks) id, unnest(array['$task:', '$settled:']) prefix);
   -- Mostly nobody waits, and to know that costs much less than planning what follows.
   execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
     into v_awaited using v_names;
@@ -1725,73 +1733,96 @@ returns table (ord bigint, outcome text, existing jsonb)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_mergejoin = off
+set enable_hashjoin = off
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
-  v_rest jsonb;
-begin
-  -- Planned anew in each call, often for a few items, so it has no table in it that most calls do not need.
-  execute absurd_effect.bind(p_queue, $q$
+  v_now constant timestamptz := absurd.current_time();
+  -- Called often for a few items, so what most calls do not need is not part of it. A join by any() can only look up the runs
+  -- of the items, in their order.
+  v_sql constant text := $q$
     with item as materialized (
-      select i.ord, (i.e ->> 'run')::uuid as run_id, i.e ->> 'token' as token, i.e ->> 'name' as name,
-        i.e -> 'state' as value, $2 + make_interval(secs => (i.e ->> 'extend')::double precision) as until
+      select (i.e ->> 'run')::uuid as run_id, i.ord, i.e ->> 'token' as token, i.e ->> 'name' as name,
+        i.e -> 'state' as state, i.e -> 'extend' as extend
       from jsonb_array_elements($1) with ordinality i (e, ord)
+      order by 1, 2
     ),
     held as materialized (
-      select item.*, r.task_id, r.state = 'running' and r.claimed_by = item.token as applies
+      select item.*, r.task_id
       from item
-      join absurd.%2$I r on r.run_id = item.run_id
-      order by greatest(r.run_id, r.run_id), item.ord
+      join absurd.%2$I r on r.run_id = any (array[item.run_id]) and r.state = 'running' and r.claimed_by = item.token
       for update of r
-    ),
-    first as materialized (
-      select distinct on (held.task_id, held.name) held.* from held where held.applies
-      order by held.task_id, held.name, held.ord
-    ),
-    written as (
-      insert into absurd.%3$I as c (task_id, checkpoint_name, state, status, owner_run_id, updated_at)
-      select task_id, name, value, 'committed', run_id, $2 from first
-      on conflict (task_id, checkpoint_name) do update
-        set state = excluded.state, status = excluded.status, owner_run_id = excluded.owner_run_id,
-          updated_at = excluded.updated_at
-        where c.status <> 'committed'
-      returning c.task_id, c.checkpoint_name
-    ) $q$ || case when jsonb_path_exists(p_items, '$[*].extend ? (@ != null)') then $q$,
+    ), $q$ || case when jsonb_path_exists(p_items, '$[*].extend ? (@ != null)') then $q$
     lease as (
       update absurd.%2$I r
       set claim_expires_at = longest.until
-      from (select held.run_id, max(held.until) as until from held where held.applies group by held.run_id) longest
-      where r.run_id = longest.run_id and r.claim_expires_at < longest.until
-    ) $q$ else '' end || $q$
-    select jsonb_agg(jsonb_build_object(
-      'ord', item.ord,
-      'run', item.run_id,
-      'applies', held.applies,
-      'task', held.task_id,
-      'name', item.name
-    ))
-    from item
-    left join held on held.ord = item.ord
-    left join (
-      first join written on written.task_id = first.task_id and written.checkpoint_name = first.name
-    ) on first.ord = item.ord
-    where first.ord is null
-  $q$) into v_rest using p_items, absurd.current_time();
-  if v_rest is null then
+      from (
+        select run_id, $2 + make_interval(secs => max(extend::double precision)) as until
+        from held
+        where extend <> 'null'
+        group by run_id
+      ) longest
+      where r.run_id = any (array[longest.run_id]) and r.claim_expires_at < longest.until
+    ), $q$ else '' end || $q$
+    written as (
+      insert into absurd.%3$I (task_id, checkpoint_name, state, status, owner_run_id, updated_at)
+      select task_id, name, state, 'committed', run_id, $2 from held
+      on conflict (task_id, checkpoint_name) do nothing
+      returning task_id, checkpoint_name
+    )
+    select array_agg(task_id), array_agg(checkpoint_name) from written
+  $q$;
+  v_tasks uuid[];
+  v_names text[];
+begin
+  if absurd_effect.worth_preparing(p_queue, p_items) then
+    execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, timestamptz)', v_sql) || format('(%L, %L)', p_items, v_now)
+      into v_tasks, v_names;
+  else
+    execute absurd_effect.bind(p_queue, v_sql) into v_tasks, v_names using p_items, v_now;
+  end if;
+  if cardinality(v_tasks) = jsonb_array_length(p_items) then
     return;
   end if;
-  -- A statement of its own, because the checkpoint may have been committed after the snapshot of the first one. The runs are
-  -- locked, so they are as they were.
+  -- Hardly ever. A statement of its own, because a checkpoint may have been committed after the snapshot of the first one. The
+  -- runs are locked, so they are as they were. What was there without being committed is overwritten.
   return query execute absurd_effect.bind(p_queue, $q$
-    select x.ord,
-      case when x.applies then 'applied' else absurd_effect.refusal(r.state, t.state) end,
-      case when x.applies then coalesce(c.state, 'null') end
-    from jsonb_to_recordset($1) x (ord bigint, run uuid, applies boolean, task uuid, name text)
-    left join absurd.%3$I c on c.task_id = x.task and c.checkpoint_name = x.name
-    left join absurd.%2$I r on r.run_id = x.run
-    left join absurd.%1$I t on t.task_id = r.task_id
-  $q$) using v_rest;
+    with item as materialized (
+      select i.ord, i.e ->> 'name' as name, i.e -> 'state' as state, r.run_id, r.task_id,
+        coalesce(r.state = 'running' and r.claimed_by = i.e ->> 'token', false) as applies,
+        absurd_effect.refusal(r.state, t.state) as refusal
+      from jsonb_array_elements($1) with ordinality i (e, ord)
+      left join absurd.%2$I r on r.run_id = (i.e ->> 'run')::uuid
+      left join absurd.%1$I t on t.task_id = r.task_id
+    ),
+    first as materialized (
+      select distinct on (task_id, name) item.*, exists (
+        select from unnest($3, $4) written (task_id, name)
+        where written.task_id = item.task_id and written.name = item.name
+      ) as written
+      from item
+      where applies
+      order by task_id, name, run_id, ord
+    ),
+    overwritten as (
+      update absurd.%3$I c
+      set state = first.state, status = 'committed', owner_run_id = first.run_id, updated_at = $2
+      from first
+      where c.task_id = first.task_id and c.checkpoint_name = first.name and c.status <> 'committed'
+      returning c.task_id, c.checkpoint_name, c.state
+    )
+    select item.ord, case when item.applies then 'applied' else item.refusal end,
+      case when item.applies then coalesce(overwritten.state, c.state, 'null') end
+    from item
+    left join first on first.ord = item.ord
+    left join overwritten on overwritten.task_id = item.task_id and overwritten.checkpoint_name = item.name
+    left join absurd.%3$I c on c.task_id = item.task_id and c.checkpoint_name = item.name
+    where first.ord is null or not first.written and overwritten.task_id is null
+  $q$) using p_items, v_now, v_tasks, v_names;
 end;
 $$;
 `
@@ -2853,12 +2884,14 @@ begin
 end;
 $$;
 
--- Forgets runs that no longer run or wait for their limits, whose rows the caller has locked, and lets the next ones go.
+-- Forgets runs that no longer run or wait for their limits, whose rows the caller has locked, and lets the next ones go. Callers
+-- may plan for any values; here it matters for how many.
 create or replace function absurd_effect.leave_limits(p_queue text, p_now timestamptz, p_runs uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = auto
 as $$
 declare
   v_names text[];
@@ -2913,6 +2946,16 @@ begin
   end if;
   return quote_ident(v_name);
 end;
+$$;
+
+-- Whether a statement that is given \`p_items\` should be one of those. The items travel as a literal, which is read once more:
+-- of many, planning is the smaller part. And while there are few rows, a planner reads them all where it will have to look
+-- some up; of the partitions of a queue it cannot know how many there will be.
+create or replace function absurd_effect.worth_preparing(p_queue text, p_items jsonb) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_column_size(p_items) <= 32768 and pg_relation_size(format('absurd.%I', 'r_' || p_queue)::regclass) >= 524288
 $$;
 `
   },
@@ -3107,34 +3150,31 @@ create or replace function absurd_effect.complete(p_queue text, p_items jsonb) r
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
   v_now constant timestamptz := absurd.current_time();
-  v_ords bigint[];
-  v_runs uuid[];
-  v_tasks uuid[];
-begin
-  -- Only the runs are locked beforehand: whoever changes a task that has an unfinished run has that run locked. Who waits for
-  -- tasks holds them, so they are updated in the order of their runs, as all lock them. A join by any() can only look up the
-  -- tasks of sorted runs, never the runs of tasks in whatever order.
-  execute absurd_effect.bind(p_queue, $q$
-    with held as materialized (
-      select i.ord, i.e -> 'result' as result, r.run_id,
-        r.state = 'running' and (i.e ->> 'token' is null or r.claimed_by = i.e ->> 'token') as applies
+  -- Only the runs are held: whoever changes a task that has an unfinished run has that run locked. Who waits for tasks holds
+  -- them, so they are updated in the order of their runs, as all lock them. A join by any() can only look up what it names, in
+  -- that order. Of two items for one run the first one that applies is it.
+  v_sql constant text := $q$
+    with item as materialized (
+      select (i.e ->> 'run')::uuid as run_id, i.ord, i.e ->> 'token' as token, i.e -> 'result' as result
       from jsonb_array_elements($1) with ordinality i (e, ord)
-      join absurd.%2$I r on r.run_id = (i.e ->> 'run')::uuid
-      order by greatest(r.run_id, r.run_id), i.ord
-      for update of r
+      order by 1, 2
     ),
     run as (
       update absurd.%2$I r
-      set state = 'completed', completed_at = $2, result = chosen.result
-      from (select distinct on (run_id) held.* from held where applies order by run_id, ord) chosen
-      where r.run_id = chosen.run_id
-      returning chosen.ord, r.run_id, r.task_id, r.result
+      set state = 'completed', completed_at = $2, result = item.result
+      from item
+      where r.run_id = any (array[item.run_id]) and r.state = 'running'
+        and (item.token is null or r.claimed_by = item.token)
+      returning item.ord, r.run_id, r.task_id, r.result
     ),
     task as (
       update absurd.%1$I t
@@ -3143,17 +3183,36 @@ begin
       where t.task_id = any (array[run.task_id])
     )
     select array_agg(ord), array_agg(run_id), array_agg(task_id) from run
-  $q$) into v_ords, v_runs, v_tasks using p_items, v_now;
+  $q$;
+  v_ords bigint[];
+  v_runs uuid[];
+  v_tasks uuid[];
+  v_awaited boolean;
+begin
+  if absurd_effect.worth_preparing(p_queue, p_items) then
+    execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, timestamptz)', v_sql) || format('(%L, %L)', p_items, v_now)
+      into v_ords, v_runs, v_tasks;
+  else
+    execute absurd_effect.bind(p_queue, v_sql) into v_ords, v_runs, v_tasks using p_items, v_now;
+  end if;
   if v_runs is not null then
-    -- By itself, where it costs less to plan.
-    execute absurd_effect.bind(p_queue, 'delete from absurd.%5$I where run_id = any ($1)') using v_runs;
     perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
-    perform absurd_effect.hint_ended(p_queue, v_tasks);
+    -- A statement of its own, to see who has waited for the tasks until they were locked.
+    execute 'execute ' || absurd_effect.prepared(p_queue, '(uuid[], text[])', $q$
+      with gone as (
+        delete from absurd.%5$I where run_id = any ($1)
+      )
+      select exists (select from absurd.%5$I where event_name = any ($2))
+    $q$) || format('(%L, %L)', v_runs, absurd_effect.waits_for(v_tasks)) into v_awaited;
+    if v_awaited then
+      perform absurd_effect.wake_awaiting(p_queue, v_tasks);
+    end if;
+    perform absurd_effect.hint_end(p_queue, v_tasks, false);
   end if;
   if cardinality(v_ords) = jsonb_array_length(p_items) then
     return;
   end if;
-  -- Hardly ever. The runs are locked, so they are as they were, but for those that an earlier item has completed.
+  -- Hardly ever. The runs are as they were, but for those that an earlier item has completed.
   return query execute absurd_effect.bind(p_queue, $q$
     select i.ord, absurd_effect.refusal(r.state, t.state)
     from jsonb_array_elements($1) with ordinality i (e, ord)
@@ -3985,17 +4044,15 @@ begin
 end;
 $$;
 
--- Wakes who waits for these tasks, and hints that they have ended. A notification has room for 8,000 bytes.
+-- Hints that these tasks have ended. A notification has room for 8,000 bytes.
 --
 -- \`p_cancelled\` says that they have not ended by themselves: then whoever works on them has to hear of it, and the hint is not
 -- left to others, who would not name these tasks.
-create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
-returns void
+create or replace function absurd_effect.hint_end(p_queue text, p_tasks uuid[], p_cancelled boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform absurd_effect.wake_awaiting(p_queue, p_tasks);
   if cardinality(p_tasks) > 0
     and (p_cancelled and absurd_effect.hints_are_on() or absurd_effect.may_hint('ended ' || p_queue))
   then
@@ -4003,6 +4060,18 @@ begin
       perform pg_notify('absurd_effect', 'e' || array_to_string(p_tasks[i : i + 199], ',') || ':' || p_queue);
     end loop;
   end if;
+end;
+$$;
+
+-- Wakes who waits for these tasks, and hints that they have ended; see there.
+create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform absurd_effect.wake_awaiting(p_queue, p_tasks);
+  perform absurd_effect.hint_end(p_queue, p_tasks, p_cancelled);
 end;
 $$;
 

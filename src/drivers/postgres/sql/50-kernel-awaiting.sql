@@ -94,6 +94,15 @@ begin
 end;
 $$;
 
+-- The names of the events that waits for these tasks bear.
+create or replace function absurd_effect.waits_for(p_tasks uuid[]) returns text[]
+language sql immutable
+as $$
+  select array(
+    select prefix || id from pg_catalog.unnest(p_tasks) id, pg_catalog.unnest(array['$task:', '$settled:']) prefix
+  )
+$$;
+
 -- Makes every run pending of which a wait is over now that these tasks, which the caller has locked, have ended.
 create or replace function absurd_effect.wake_awaiting(p_queue text, p_tasks uuid[]) returns void
 language plpgsql
@@ -106,7 +115,7 @@ set enable_hashjoin = off
 set jit = off
 as $$
 declare
-  v_names text[];
+  v_names constant text[] := absurd_effect.waits_for(p_tasks);
   v_awaited boolean;
   v_runs uuid[];
   v_steps text[];
@@ -115,7 +124,6 @@ begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
-  v_names := array(select prefix || id from unnest(p_tasks) id, unnest(array['$task:', '$settled:']) prefix);
   -- Mostly nobody waits, and to know that costs much less than planning what follows.
   execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
     into v_awaited using v_names;

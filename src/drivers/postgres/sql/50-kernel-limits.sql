@@ -447,12 +447,14 @@ begin
 end;
 $$;
 
--- Forgets runs that no longer run or wait for their limits, whose rows the caller has locked, and lets the next ones go.
+-- Forgets runs that no longer run or wait for their limits, whose rows the caller has locked, and lets the next ones go. Callers
+-- may plan for any values; here it matters for how many.
 create or replace function absurd_effect.leave_limits(p_queue text, p_now timestamptz, p_runs uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = auto
 as $$
 declare
   v_names text[];

@@ -28,3 +28,13 @@ begin
   return quote_ident(v_name);
 end;
 $$;
+
+-- Whether a statement that is given `p_items` should be one of those. The items travel as a literal, which is read once more:
+-- of many, planning is the smaller part. And while there are few rows, a planner reads them all where it will have to look
+-- some up; of the partitions of a queue it cannot know how many there will be.
+create or replace function absurd_effect.worth_preparing(p_queue text, p_items jsonb) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_column_size(p_items) <= 32768 and pg_relation_size(format('absurd.%I', 'r_' || p_queue)::regclass) >= 524288
+$$;

@@ -18,34 +18,31 @@ create or replace function absurd_effect.complete(p_queue text, p_items jsonb) r
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_mergejoin = off
 set enable_hashjoin = off
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
   v_now constant timestamptz := absurd.current_time();
-  v_ords bigint[];
-  v_runs uuid[];
-  v_tasks uuid[];
-begin
-  -- Only the runs are locked beforehand: whoever changes a task that has an unfinished run has that run locked. Who waits for
-  -- tasks holds them, so they are updated in the order of their runs, as all lock them. A join by any() can only look up the
-  -- tasks of sorted runs, never the runs of tasks in whatever order.
-  execute absurd_effect.bind(p_queue, $q$
-    with held as materialized (
-      select i.ord, i.e -> 'result' as result, r.run_id,
-        r.state = 'running' and (i.e ->> 'token' is null or r.claimed_by = i.e ->> 'token') as applies
+  -- Only the runs are held: whoever changes a task that has an unfinished run has that run locked. Who waits for tasks holds
+  -- them, so they are updated in the order of their runs, as all lock them. A join by any() can only look up what it names, in
+  -- that order. Of two items for one run the first one that applies is it.
+  v_sql constant text := $q$
+    with item as materialized (
+      select (i.e ->> 'run')::uuid as run_id, i.ord, i.e ->> 'token' as token, i.e -> 'result' as result
       from jsonb_array_elements($1) with ordinality i (e, ord)
-      join absurd.%2$I r on r.run_id = (i.e ->> 'run')::uuid
-      order by greatest(r.run_id, r.run_id), i.ord
-      for update of r
+      order by 1, 2
     ),
     run as (
       update absurd.%2$I r
-      set state = 'completed', completed_at = $2, result = chosen.result
-      from (select distinct on (run_id) held.* from held where applies order by run_id, ord) chosen
-      where r.run_id = chosen.run_id
-      returning chosen.ord, r.run_id, r.task_id, r.result
+      set state = 'completed', completed_at = $2, result = item.result
+      from item
+      where r.run_id = any (array[item.run_id]) and r.state = 'running'
+        and (item.token is null or r.claimed_by = item.token)
+      returning item.ord, r.run_id, r.task_id, r.result
     ),
     task as (
       update absurd.%1$I t
@@ -54,17 +51,36 @@ begin
       where t.task_id = any (array[run.task_id])
     )
     select array_agg(ord), array_agg(run_id), array_agg(task_id) from run
-  $q$) into v_ords, v_runs, v_tasks using p_items, v_now;
+  $q$;
+  v_ords bigint[];
+  v_runs uuid[];
+  v_tasks uuid[];
+  v_awaited boolean;
+begin
+  if absurd_effect.worth_preparing(p_queue, p_items) then
+    execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, timestamptz)', v_sql) || format('(%L, %L)', p_items, v_now)
+      into v_ords, v_runs, v_tasks;
+  else
+    execute absurd_effect.bind(p_queue, v_sql) into v_ords, v_runs, v_tasks using p_items, v_now;
+  end if;
   if v_runs is not null then
-    -- By itself, where it costs less to plan.
-    execute absurd_effect.bind(p_queue, 'delete from absurd.%5$I where run_id = any ($1)') using v_runs;
     perform absurd_effect.leave_limits(p_queue, v_now, v_runs);
-    perform absurd_effect.hint_ended(p_queue, v_tasks);
+    -- A statement of its own, to see who has waited for the tasks until they were locked.
+    execute 'execute ' || absurd_effect.prepared(p_queue, '(uuid[], text[])', $q$
+      with gone as (
+        delete from absurd.%5$I where run_id = any ($1)
+      )
+      select exists (select from absurd.%5$I where event_name = any ($2))
+    $q$) || format('(%L, %L)', v_runs, absurd_effect.waits_for(v_tasks)) into v_awaited;
+    if v_awaited then
+      perform absurd_effect.wake_awaiting(p_queue, v_tasks);
+    end if;
+    perform absurd_effect.hint_end(p_queue, v_tasks, false);
   end if;
   if cardinality(v_ords) = jsonb_array_length(p_items) then
     return;
   end if;
-  -- Hardly ever. The runs are locked, so they are as they were, but for those that an earlier item has completed.
+  -- Hardly ever. The runs are as they were, but for those that an earlier item has completed.
   return query execute absurd_effect.bind(p_queue, $q$
     select i.ord, absurd_effect.refusal(r.state, t.state)
     from jsonb_array_elements($1) with ordinality i (e, ord)

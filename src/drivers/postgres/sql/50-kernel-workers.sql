@@ -40,17 +40,15 @@ begin
 end;
 $$;
 
--- Wakes who waits for these tasks, and hints that they have ended. A notification has room for 8,000 bytes.
+-- Hints that these tasks have ended. A notification has room for 8,000 bytes.
 --
 -- `p_cancelled` says that they have not ended by themselves: then whoever works on them has to hear of it, and the hint is not
 -- left to others, who would not name these tasks.
-create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
-returns void
+create or replace function absurd_effect.hint_end(p_queue text, p_tasks uuid[], p_cancelled boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform absurd_effect.wake_awaiting(p_queue, p_tasks);
   if cardinality(p_tasks) > 0
     and (p_cancelled and absurd_effect.hints_are_on() or absurd_effect.may_hint('ended ' || p_queue))
   then
@@ -58,6 +56,18 @@ begin
       perform pg_notify('absurd_effect', 'e' || array_to_string(p_tasks[i : i + 199], ',') || ':' || p_queue);
     end loop;
   end if;
+end;
+$$;
+
+-- Wakes who waits for these tasks, and hints that they have ended; see there.
+create or replace function absurd_effect.hint_ended(p_queue text, p_tasks uuid[], p_cancelled boolean default false)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform absurd_effect.wake_awaiting(p_queue, p_tasks);
+  perform absurd_effect.hint_end(p_queue, p_tasks, p_cancelled);
 end;
 $$;
 
