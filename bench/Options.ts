@@ -22,8 +22,8 @@ const help = `npm run bench -- [options]
   --n <count>          the most of anything below that is not given itself
   --spawn <count>      tasks that are spawned one by one, 10000 by default
   --bulk <count>       tasks that are spawned in bulk, 100000
-  --drain <count>      tasks that a worker finds, 30000
-  --steps <count>      tasks of three steps that a worker finds, 10000
+  --drain <count>      tasks that a worker finds, 100000
+  --steps <count>      tasks of three steps that a worker finds, 25000
   --workflows <count>  workflows of three activities that are executed, 10000
   --seconds <count>    after which a drain is broken off, 6
   --children <count>   of the fan-out, 10000
@@ -92,8 +92,8 @@ export const parse = (): Options => {
     settings: {
       spawn: count("spawn", 10_000),
       bulk: count("bulk", 100_000),
-      drain: count("drain", 30_000),
-      steps: count("steps", 10_000),
+      drain: count("drain", 100_000),
+      steps: count("steps", 25_000),
       workflows: count("workflows", 10_000),
       seconds: whole("seconds", values.seconds, 6),
       children: count("children", 10_000),
