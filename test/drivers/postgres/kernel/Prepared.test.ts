@@ -93,3 +93,110 @@ layer(TestPostgres.layer(), { concurrent: false })("statements of claims", (it) 
       }
     }))
 })
+
+layer(TestPostgres.layer(), { concurrent: false })("statements of checkpoints and completions", (it) => {
+  for (const [size, statements] of [[10, 3], [8000, 6]] as const) {
+    it.effect(`do what they should in a queue of ${size} runs, and are planned once where there are many`, () =>
+      Effect.gen(function*() {
+        const client = yield* Sessions.session
+        const queue = yield* Sessions.queue(client)
+        const tasks = JSON.stringify(Array.from({ length: size }, () => ({ name: "task" })))
+        yield* query(client, "select from absurd_effect.spawn($1, $2::jsonb, true)", [queue, tasks])
+        const runs = yield* Sessions.claim(client, queue, "mine", 5)
+        const [first, second, third, fourth, fifth] = runs
+        const held = (run: string | undefined, token = "mine") => ({ run, token })
+        const set = (...items: ReadonlyArray<Sessions.Row>) => Sessions.batch(client, "set_checkpoints", queue, items)
+        const unknown = held("00000000-0000-7000-8000-000000000000")
+
+        assert.deepStrictEqual(yield* set({ ...held(first), name: "step", state: 0 }), [])
+        yield* query(
+          client,
+          `insert into absurd.c_${queue} (task_id, checkpoint_name, state, status)
+           select task_id, 'step', '"begun"', 'pending' from absurd.r_${queue} where run_id = $1`,
+          [third]
+        )
+        const text = `it's a \\ "text", $1 %L`
+        assert.deepStrictEqual(
+          yield* set(
+            { ...held(first), name: "step", state: 1 },
+            { ...held(second), name: "step", state: text },
+            { ...held(second), name: "step", state: 2 },
+            { ...held(third), name: "step", state: 3, extend: 7200 },
+            { ...held(third), name: "step", state: 4 },
+            { ...held(fourth, "another"), name: "step", state: 5 },
+            { ...unknown, name: "step", state: 6 },
+            { ...held(fifth), name: text, state: null }
+          ),
+          [
+            { ord: "1", outcome: "applied", existing: 0 },
+            { ord: "3", outcome: "applied", existing: text },
+            { ord: "5", outcome: "applied", existing: 3 },
+            { ord: "6", outcome: "leaseLost", existing: null },
+            { ord: "7", outcome: "notFound", existing: null }
+          ]
+        )
+        assert.deepStrictEqual(
+          yield* query(
+            client,
+            `select c.checkpoint_name as name, c.state, c.status, c.owner_run_id as owner,
+               extract(epoch from r.claim_expires_at - r.started_at) > 7000 as extended
+             from absurd.c_${queue} c join absurd.r_${queue} r on r.task_id = c.task_id order by r.run_id`
+          ),
+          [
+            { name: "step", state: 0, status: "committed", owner: first, extended: false },
+            { name: "step", state: text, status: "committed", owner: second, extended: false },
+            { name: "step", state: 3, status: "committed", owner: third, extended: true },
+            { name: text, state: null, status: "committed", owner: fifth, extended: false }
+          ]
+        )
+
+        assert.deepStrictEqual(
+          yield* Sessions.batch(client, "complete", queue, [
+            { ...held(first), result: text },
+            { ...held(second, "another"), result: 1 },
+            { ...held(second), result: 2 },
+            { ...held(second), result: 3 },
+            unknown,
+            { run: third, result: null }
+          ]),
+          [
+            { ord: "2", outcome: "leaseLost" },
+            { ord: "4", outcome: "leaseLost" },
+            { ord: "5", outcome: "notFound" }
+          ]
+        )
+        assert.deepStrictEqual(
+          yield* query(
+            client,
+            `select r.run_id as run, r.state, r.result, t.state as task, t.completed_payload as payload
+             from absurd.r_${queue} r join absurd.t_${queue} t using (task_id)
+             where r.run_id = any ($1) order by r.run_id`,
+            [runs]
+          ),
+          [
+            { run: first, state: "completed", result: text, task: "completed", payload: text },
+            { run: second, state: "completed", result: 2, task: "completed", payload: 2 },
+            { run: third, state: "completed", result: null, task: "completed", payload: null },
+            { run: fourth, state: "running", result: null, task: "running", payload: null },
+            { run: fifth, state: "running", result: null, task: "running", payload: null }
+          ]
+        )
+        // Two of claims and one of waits; with many runs two of checkpoints, which renew leases or do not, and one of completions.
+        const found = yield* prepared(client)
+        assert.deepStrictEqual([found?.["statements"], found?.["custom"]], [statements, 0])
+      }))
+  }
+
+  it.effect("are not planned for many items at once, which they would have to be given as text", () =>
+    Effect.gen(function*() {
+      const client = yield* Sessions.session
+      const queue = yield* Sessions.queue(client)
+      const tasks = JSON.stringify(Array.from({ length: 8000 }, () => ({ name: "task" })))
+      yield* query(client, "select from absurd_effect.spawn($1, $2::jsonb, true)", [queue, tasks])
+      const [run] = yield* Sessions.claim(client, queue, "mine", 1)
+      const before = yield* prepared(client)
+      const item = { run, token: "mine", name: "step", state: "x".repeat(40_000) }
+      assert.deepStrictEqual(yield* Sessions.batch(client, "set_checkpoints", queue, [item]), [])
+      assert.deepStrictEqual(yield* prepared(client), before)
+    }))
+})
