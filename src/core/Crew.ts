@@ -261,11 +261,11 @@ interface Waiting {
 /** For how many milliseconds' worth of work a worker claims ahead. */
 const horizon = 50
 /** How many runs are claimed ahead at the most. */
-const mostAhead = 500
+const mostAhead = 1000
 /** After how many milliseconds of beginning one run after another everybody else has a turn. */
 const longestRound = 4
 /** How many runs may be over without the store having answered. */
-const mostUnsettled = 1000
+const mostUnsettled = 2000
 /** After how many milliseconds a run whose turn has not come is handed back. */
 const longestWait = 500
 

@@ -40,7 +40,7 @@ export interface Options {
   readonly queues?: { readonly [queue: string]: number } | undefined
   /**
    * How many runs are executed at once, from 1 to 10,000; 10 by default. A worker that gets through them quickly claims ahead
-   * what it will execute within the next 50 milliseconds, at most 500 runs, and hands back what it has not come to.
+   * what it will execute within the next 50 milliseconds, at most 1,000 runs, and hands back what it has not come to.
    */
   readonly concurrency?: number | undefined
   /** How many runs of a task are executed at once at most, by name of the task; no limit but `concurrency` by default. */
