@@ -3,6 +3,9 @@
 -- Inserts the tasks at the places `p_places` of the array `p_tasks` (all when null) with their first runs, and returns
 -- those that were inserted. `p_arbiter` says what decides about idempotency keys: `none` (there are no keys), `task` (the
 -- unique column of the tasks) or `key` (the table of keys of a partitioned queue). A task whose key is taken is left out.
+--
+-- It only inserts, so one plan is right for any number and any table, and to make it takes as long as to spawn a few. But what
+-- was prepared takes literals, and those of much are dearer than a plan.
 create or replace function absurd_effect.insert_tasks(
   p_queue text,
   p_tasks jsonb,
@@ -14,9 +17,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
-begin
-  return query execute absurd_effect.bind(p_queue, $q$
+declare
+  v_sql constant text := $q$
     with item as materialized (
       select i.ord, i.e, i.e ->> 'idempotency_key' as key, absurd.portable_uuidv7() as task_id,
         absurd.portable_uuidv7() as run_id,
@@ -56,7 +61,14 @@ begin
       select run_id, task_id, 1, state, enqueue_at, $3 from task
     )
     select item.ord, task.task_id, task.run_id from task join item on item.task_id = task.task_id
-  $q$) using p_tasks, p_places, p_now;
+  $q$;
+begin
+  if pg_column_size(p_tasks) <= 4096 then
+    return query execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, bigint[], timestamptz)', v_sql)
+      || format('(%L, %L, %L)', p_tasks, p_places, p_now);
+  else
+    return query execute absurd_effect.bind(p_queue, v_sql) using p_tasks, p_places, p_now;
+  end if;
   if found then
     perform absurd_effect.hint_work(p_queue);
   end if;
@@ -65,10 +77,8 @@ $$;
 
 -- Spawns a task for each of the array `p_params`, which has these params; everything else of all of them is `p_task`, a task of
 -- `absurd_effect.spawn` without params and without a key. Returns a row for each, in their order. What is the same for all is
--- looked at once, so many of these take the server two thirds of the time, and few of them a half.
---
--- It only inserts, so one plan is right for any number and any table, and to make it takes as long as to spawn a few. But what
--- was prepared takes literals, and those of much are dearer than a plan.
+-- looked at once, so many of these take the server two thirds of the time, and few of them a half. Few are planned once, as
+-- in insert_tasks().
 create or replace function absurd_effect.spawn_alike(p_queue text, p_task jsonb, p_params jsonb)
 returns table (task_id uuid, run_id uuid)
 language plpgsql

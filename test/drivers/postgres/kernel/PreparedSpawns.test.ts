@@ -86,6 +86,48 @@ layer(TestPostgres.layer(), { concurrent: false })("spawns of few tasks", (it) =
       }
     }))
 
+  it.effect("with keys are planned once, and store what they are given", () =>
+    Effect.gen(function*() {
+      const client = yield* Sessions.session
+      const at = 4_102_444_812.25
+      yield* query(client, "set datestyle = 'SQL, DMY'")
+      for (const mode of ["partitioned", "unpartitioned"]) {
+        const queue = `keys_${mode}`
+        yield* query(client, "select absurd.create_queue($1, $2)", [queue, mode])
+        for (const filler of [[], ["x".repeat(10_000)]]) {
+          const tasks = [...awkward, ...filler].map((params, index) => ({
+            name: "it's \\ a task 😀",
+            params,
+            at,
+            idempotency_key: `it's \\ key ${index} ${filler.length}`
+          }))
+          const spawn = query(
+            client,
+            "select ord::int as ord, task_id, run_id, created from absurd_effect.spawn($1, $2::jsonb, true) order by ord",
+            [queue, JSON.stringify(tasks)]
+          )
+          const before = yield* executed(client)
+          const spawned = yield* spawn
+          const found = yield* spawn
+          const after = yield* executed(client)
+          assert.deepStrictEqual(
+            { generic: Number(after?.["generic"]) - Number(before?.["generic"]), custom: after?.["custom"] },
+            { generic: filler.length === 0 ? 2 : 0, custom: 0 }
+          )
+          assert.deepStrictEqual(spawned.map(({ created }) => created), tasks.map(() => true))
+          assert.deepStrictEqual(found, spawned.map((row) => ({ ...row, created: false })))
+          const stored = yield* query(
+            client,
+            `select task_name as name, params, extract(epoch from r.available_at)::float8 as at, idempotency_key
+             from unnest($1::uuid[]) with ordinality s (task_id, ord)
+             join absurd.t_${queue} t using (task_id) join absurd.r_${queue} r using (task_id) order by ord`,
+            [spawned.map((row) => row["task_id"])]
+          )
+          assert.deepStrictEqual(stored, tasks)
+        }
+      }
+    }))
+
   it.effect("are due when they are meant to be, whatever the style of dates and the time zone", () =>
     Effect.gen(function*() {
       const client = yield* Sessions.session
