@@ -66,13 +66,19 @@ export const make = Effect.fnUntraced(function*(
 
   const isFresh = (claimedAt: number, now: number) => now < claimedAt + Duration.toMillis(options.lease) / 2
 
+  const makeToken = () => ClaimToken.make(`${absurd.workerId}:${SecureRandom.uuidV7Unsafe()}`)
+  // Made while the claim before is on its way: when a claim is sent, work may be waiting for it.
+  let spareToken: ClaimToken | undefined
+
   const claim: Claimer["claim"] = (queue, limit, except) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        const token = ClaimToken.make(`${absurd.workerId}:${SecureRandom.uuidV7Unsafe()}`)
+        const token = spareToken ?? makeToken()
+        spareToken = undefined
         const claimedAt = yield* monotonicMillis
         const request = absurd.driver.claim({ queue, token, lease: options.lease, limit, except })
         const fiber = yield* Effect.forkDetach(Effect.interruptible(request), { startImmediately: true })
+        spareToken ??= makeToken()
         const answer = yield* restore(Effect.timeoutOption(Fiber.await(fiber), answerLimit)).pipe(
           Effect.onInterrupt(() => {
             // Whoever stops does not wait for ever; from here on settle() finds it by its token.

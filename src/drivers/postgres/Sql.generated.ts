@@ -3464,6 +3464,9 @@ $$;
 -- Inserts the tasks at the places \`p_places\` of the array \`p_tasks\` (all when null) with their first runs, and returns
 -- those that were inserted. \`p_arbiter\` says what decides about idempotency keys: \`none\` (there are no keys), \`task\` (the
 -- unique column of the tasks) or \`key\` (the table of keys of a partitioned queue). A task whose key is taken is left out.
+--
+-- It only inserts, so one plan is right for any number and any table, and to make it takes as long as to spawn a few. But what
+-- was prepared takes literals, and those of much are dearer than a plan.
 create or replace function absurd_effect.insert_tasks(
   p_queue text,
   p_tasks jsonb,
@@ -3475,9 +3478,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
-begin
-  return query execute absurd_effect.bind(p_queue, $q$
+declare
+  v_sql constant text := $q$
     with item as materialized (
       select i.ord, i.e, i.e ->> 'idempotency_key' as key, absurd.portable_uuidv7() as task_id,
         absurd.portable_uuidv7() as run_id,
@@ -3517,7 +3522,14 @@ begin
       select run_id, task_id, 1, state, enqueue_at, $3 from task
     )
     select item.ord, task.task_id, task.run_id from task join item on item.task_id = task.task_id
-  $q$) using p_tasks, p_places, p_now;
+  $q$;
+begin
+  if pg_column_size(p_tasks) <= 4096 then
+    return query execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, bigint[], timestamptz)', v_sql)
+      || format('(%L, %L, %L)', p_tasks, p_places, p_now);
+  else
+    return query execute absurd_effect.bind(p_queue, v_sql) using p_tasks, p_places, p_now;
+  end if;
   if found then
     perform absurd_effect.hint_work(p_queue);
   end if;
@@ -3526,20 +3538,20 @@ $$;
 
 -- Spawns a task for each of the array \`p_params\`, which has these params; everything else of all of them is \`p_task\`, a task of
 -- \`absurd_effect.spawn\` without params and without a key. Returns a row for each, in their order. What is the same for all is
--- looked at once, so many of these take the server two thirds of the time, and few of them a half.
+-- looked at once, so many of these take the server two thirds of the time, and few of them a half. Few are planned once, as
+-- in insert_tasks().
 create or replace function absurd_effect.spawn_alike(p_queue text, p_task jsonb, p_params jsonb)
 returns table (task_id uuid, run_id uuid)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
 as $$
 declare
-  v_now constant timestamptz := absurd.current_time();
-  v_due constant timestamptz := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
-    v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
-  )) else v_now end;
-begin
-  return query execute absurd_effect.bind(p_queue, $q$
+  c_types constant text :=
+    '(jsonb, text, jsonb, jsonb, integer, jsonb, timestamptz, text, timestamptz)';
+  c_sql constant text := $q$
     with item as materialized (
       select i.ord, i.e as params, absurd.portable_uuidv7() as task_id, absurd.portable_uuidv7() as run_id
       from jsonb_array_elements($1) with ordinality i (e, ord)
@@ -3554,9 +3566,24 @@ begin
       select item.run_id, item.task_id, 1, $8, $7, $9 from item
     )
     select item.task_id, item.run_id from item order by item.ord
-  $q$) using p_params, p_task ->> 'name', nullif(p_task -> 'headers', 'null'), nullif(p_task -> 'retry_strategy', 'null'),
-    (p_task ->> 'max_attempts')::integer, nullif(p_task -> 'cancellation', 'null'), v_due,
-    case when v_due > v_now then 'sleeping' else 'pending' end, v_now;
+  $q$;
+  v_now constant timestamptz := absurd.current_time();
+  v_due constant timestamptz := case when p_task ? 'delay' or p_task ? 'at' then greatest(v_now, absurd_effect.instant(
+    v_now, (p_task ->> 'delay')::double precision, (p_task ->> 'at')::double precision
+  )) else v_now end;
+  v_state constant text := case when v_due > v_now then 'sleeping' else 'pending' end;
+begin
+  if pg_column_size(p_params) + pg_column_size(p_task) <= 4096 then
+    return query execute 'execute ' || absurd_effect.prepared(p_queue, c_types, c_sql) || format(
+      '(%L, %L, %L, %L, %L, %L, %L, %L, %L)', p_params, p_task ->> 'name', nullif(p_task -> 'headers', 'null'),
+      nullif(p_task -> 'retry_strategy', 'null'), p_task ->> 'max_attempts', nullif(p_task -> 'cancellation', 'null'), v_due,
+      v_state, v_now
+    );
+  else
+    return query execute absurd_effect.bind(p_queue, c_sql) using p_params, p_task ->> 'name',
+      nullif(p_task -> 'headers', 'null'), nullif(p_task -> 'retry_strategy', 'null'), (p_task ->> 'max_attempts')::integer,
+      nullif(p_task -> 'cancellation', 'null'), v_due, v_state, v_now;
+  end if;
   if found then
     perform absurd_effect.hint_work(p_queue);
     if jsonb_typeof(p_task -> 'headers') = 'object' and p_task -> 'headers' ? '$limit' then

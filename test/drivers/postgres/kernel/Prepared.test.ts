@@ -22,13 +22,13 @@ const work = (client: pg.Client, queue: string) =>
     assert.deepStrictEqual(yield* Sessions.claim(client, queue, "token"), [run])
   })
 
-layer(TestPostgres.layer(), { concurrent: false })("statements of claims", (it) => {
+layer(TestPostgres.layer(), { concurrent: false })("statements of spawns and claims", (it) => {
   it.effect("are planned once, not in every call", () =>
     Effect.gen(function*() {
       const client = yield* Sessions.session
       const queue = yield* Sessions.queue(client)
       for (let n = 0; n < 20; n++) yield* work(client, queue)
-      assert.deepStrictEqual(yield* prepared(client), { statements: 2, generic: 40, custom: 0 })
+      assert.deepStrictEqual(yield* prepared(client), { statements: 3, generic: 60, custom: 0 })
     }))
 
   it.effect("are prepared again where they were discarded, also when the transaction is rolled back", () =>
