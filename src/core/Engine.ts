@@ -109,7 +109,8 @@ export const make = (
 ): Engine => {
   const { coalesced, driver, outage } = absurd
   const clock = Context.get(context, Clock.Clock)
-  const host: Host = { coalesced, driver, outage, stallAfter, clock, leaseOf: Lease.maker(clock, lease) }
+  const { inTransaction } = driver
+  const host: Host = { coalesced, driver, inTransaction, outage, stallAfter, clock, leaseOf: Lease.maker(clock, lease) }
   const worker: Worker = { ...absurd, host, lease }
   const settingOf = Setting.make(context)
   return {

@@ -28,6 +28,8 @@ import * as Waiting from "./Waiting.ts"
  */
 export interface Host {
   readonly driver: Driver.Driver["Service"]
+  /** The driver's own, at hand: each step asks. */
+  readonly inTransaction: Effect.Effect<boolean>
   readonly coalesced: Coalesced
   readonly outage: Outage.Outage
   /** The lease of a claim that was not sent before then, in monotonic milliseconds. */
@@ -140,7 +142,7 @@ export class Execution {
   }
 
   get names(): StepNames.StepNames {
-    return this.stepNames ??= StepNames.make(this.host.driver.inTransaction)
+    return this.stepNames ??= StepNames.make(this.host.inTransaction)
   }
 
   get notes(): Map<string, unknown> {
@@ -174,7 +176,7 @@ export class Execution {
   }
 
   remember(name: CheckpointName, state: Schema.Json): Effect.Effect<Schema.Json> {
-    return Effect.flatMap(this.host.driver.inTransaction, (inside) =>
+    return Effect.flatMap(this.host.inTransaction, (inside) =>
       inside
         ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
         : this.next === undefined
