@@ -278,12 +278,12 @@ const tell = <A>(
   absurd: Worker,
   execution: Execution,
   options: Options,
-  request: Effect.Effect<A, DriverError | NotFound>,
+  request: () => Effect.Effect<A, DriverError | NotFound>,
   outcomeOf: (answer: A) => Driver.Outcome,
   onStored: (answer: A) => Result
 ): Effect.Effect<Result> => {
   execution.settling = true
-  return Effect.matchEffect(absurd.outage.persist(request), {
+  return absurd.outage.persistWith(request, {
     onFailure: (error) => refused(absurd, execution.claimed, options, error),
     onSuccess: (answer): Effect.Effect<Result> => {
       switch (outcomeOf(answer)) {
@@ -325,7 +325,7 @@ const complete = (
   options: Options
 ): Effect.Effect<Result> => {
   const { runId, token } = execution.claimed
-  const request = absurd.coalesced.complete(options.queue, { runId, token, result })
+  const request = () => absurd.coalesced.complete(options.queue, { runId, token, result })
   return tell(absurd, execution, options, request, (outcome) => outcome, () => completed)
 }
 
@@ -352,7 +352,7 @@ const fail = (
     )
   )
   return Effect.flatMap(described, ({ failure, retry }) => {
-    const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
+    const request = () => absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
     return tell(
       absurd,
       execution,
