@@ -66,7 +66,7 @@ export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
         active.delete(base)
         if (kind === "group") groups--
         return undefined
-      }, true)
+      })
     })
 
   const begin: StepNames["begin"] = (own) =>

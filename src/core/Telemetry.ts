@@ -259,7 +259,7 @@ export const stepping = <A, E, R>(
       const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
       seriesOf(run.queue, run.task).stepped(outcome).updateUnsafe(1, context)
       return undefined
-    }, true)
+    })
   })
 
 /**
