@@ -147,16 +147,13 @@ export const make = Effect.fnUntraced(function*<Item, Out, E extends { readonly 
     })
 
   return (item) =>
-    Effect.suspend(() => {
-      if (closed) return Effect.interrupt
-      const length = options.lengthOf?.(item) ?? 0
-      return Effect.callback<Out, E>((answer) => {
-        const entry: Entry<Item, Out, E> = { item, length, answer }
-        const line = lineOf(item)
-        line.waiting.add(entry)
-        attend(line)
-        return Effect.sync(() => line.waiting.delete(entry))
-      })
+    Effect.callback<Out, E>((answer) => {
+      if (closed) return answer(Effect.interrupt)
+      const entry: Entry<Item, Out, E> = { item, length: options.lengthOf?.(item) ?? 0, answer }
+      const line = lineOf(item)
+      line.waiting.add(entry)
+      attend(line)
+      return Effect.sync(() => line.waiting.delete(entry))
     })
 })
 

@@ -110,7 +110,7 @@ interface Addressed<A> {
 interface Operation<A, Out, E> {
   readonly operation: string
   /** Items of one queue, but of different kinds, do not travel together. A word; there is one kind by default. */
-  readonly kindOf?: (item: A) => string
+  readonly kindOf?: ((item: A) => string) | undefined
   readonly lengthOf?: (item: A) => number
   readonly send: (queue: QueueName, items: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Out>, E>
 }
@@ -120,12 +120,12 @@ const lanes = 4
 
 const coalesceOn = (driver: Driver.Driver["Service"]) =>
 <A, Out, E extends { readonly _tag: string }>(
-  { kindOf = () => "any", lengthOf = () => 0, operation, send }: Operation<A, Out, E>
+  { kindOf, lengthOf, operation, send }: Operation<A, Out, E>
 ) => {
   const batch = Batch.make({
     lanes,
-    lineOf: ({ item, queue }: Addressed<A>) => `${kindOf(item)} ${queue}`,
-    lengthOf: ({ item }) => lengthOf(item),
+    lineOf: ({ item, queue }: Addressed<A>) => kindOf === undefined ? queue : `${kindOf(item)} ${queue}`,
+    lengthOf: lengthOf === undefined ? undefined : ({ item }) => lengthOf(item),
     // A load that never returned would keep its lane for ever.
     send: (items) =>
       Outage.answerWithin(

@@ -109,7 +109,8 @@ export const make = (
 ): Engine => {
   const { coalesced, driver, outage } = absurd
   const clock = Context.get(context, Clock.Clock)
-  const host: Host = { coalesced, driver, outage, stallAfter, clock, leaseOf: Lease.maker(clock, lease) }
+  const { inTransaction } = driver
+  const host: Host = { coalesced, driver, inTransaction, outage, stallAfter, clock, leaseOf: Lease.maker(clock, lease) }
   const worker: Worker = { ...absurd, host, lease }
   const settingOf = Setting.make(context)
   return {
@@ -277,12 +278,12 @@ const tell = <A>(
   absurd: Worker,
   execution: Execution,
   options: Options,
-  request: Effect.Effect<A, DriverError | NotFound>,
+  request: () => Effect.Effect<A, DriverError | NotFound>,
   outcomeOf: (answer: A) => Driver.Outcome,
   onStored: (answer: A) => Result
 ): Effect.Effect<Result> => {
   execution.settling = true
-  return Effect.matchEffect(absurd.outage.persist(request), {
+  return absurd.outage.persistWith(request, {
     onFailure: (error) => refused(absurd, execution.claimed, options, error),
     onSuccess: (answer): Effect.Effect<Result> => {
       switch (outcomeOf(answer)) {
@@ -324,7 +325,7 @@ const complete = (
   options: Options
 ): Effect.Effect<Result> => {
   const { runId, token } = execution.claimed
-  const request = absurd.coalesced.complete(options.queue, { runId, token, result })
+  const request = () => absurd.coalesced.complete(options.queue, { runId, token, result })
   return tell(absurd, execution, options, request, (outcome) => outcome, () => completed)
 }
 
@@ -351,7 +352,7 @@ const fail = (
     )
   )
   return Effect.flatMap(described, ({ failure, retry }) => {
-    const request = absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
+    const request = () => absurd.coalesced.fail(options.queue, { runId, token, reason: Failure.toJson(failure), retry })
     return tell(
       absurd,
       execution,

@@ -28,6 +28,8 @@ import * as Waiting from "./Waiting.ts"
  */
 export interface Host {
   readonly driver: Driver.Driver["Service"]
+  /** The driver's own, at hand: each step asks. */
+  readonly inTransaction: Effect.Effect<boolean>
   readonly coalesced: Coalesced
   readonly outage: Outage.Outage
   /** The lease of a claim that was not sent before then, in monotonic milliseconds. */
@@ -69,6 +71,7 @@ export class Execution {
   private checkpoints: Map<string, Schema.Json> | undefined
   private next: Map<CheckpointName, Schema.Json> | undefined = undefined
   private stepNames: StepNames.StepNames | undefined = undefined
+  private holding: Effect.Effect<void> | undefined = undefined
   private noted: Map<string, unknown> | undefined = undefined
   private log: SagaLog.SagaLog | undefined = undefined
   private waits: { readonly waiting: Waiting.Waiting; readonly scope: Scope.Closeable } | undefined = undefined
@@ -119,14 +122,14 @@ export class Execution {
   persist<A extends { readonly outcome: Driver.Outcome }>(
     request: Effect.Effect<A, DriverError | NotFound>
   ): Effect.Effect<A> {
-    return this.persistThen(request, (answer) => answer)
+    return this.persistThen(() => request, (answer) => answer)
   }
 
   private persistThen<A extends { readonly outcome: Driver.Outcome }, B>(
-    request: Effect.Effect<A, DriverError | NotFound>,
+    request: () => Effect.Effect<A, DriverError | NotFound>,
     onApplied: (answer: A) => B
   ): Effect.Effect<B> {
-    return Effect.matchEffect(this.host.outage.persist(request), {
+    return this.host.outage.persistWith(request, {
       onFailure: (error) => {
         this.end({ _tag: "Faulted", error })
         return halt
@@ -140,7 +143,7 @@ export class Execution {
   }
 
   get names(): StepNames.StepNames {
-    return this.stepNames ??= StepNames.make(this.host.driver.inTransaction)
+    return this.stepNames ??= StepNames.make(this.host.inTransaction)
   }
 
   get notes(): Map<string, unknown> {
@@ -162,7 +165,7 @@ export class Execution {
   }
 
   get ensureHeld(): Effect.Effect<void> {
-    return Effect.suspend(() => {
+    return this.holding ??= Effect.suspend(() => {
       if (Lease.holds(this.lease)) return Effect.void
       this.end({ _tag: "Lost" })
       return halt
@@ -174,7 +177,7 @@ export class Execution {
   }
 
   remember(name: CheckpointName, state: Schema.Json): Effect.Effect<Schema.Json> {
-    return Effect.flatMap(this.host.driver.inTransaction, (inside) =>
+    return Effect.flatMap(this.host.inTransaction, (inside) =>
       inside
         ? Effect.die(new InvalidUse({ step: name, problem: "it is inside a transaction; use Step.transaction" }))
         : this.next === undefined
@@ -247,12 +250,12 @@ export class Execution {
   private store(name: CheckpointName, state: Schema.Json): Effect.Effect<Schema.Json> {
     let [sentAt, extendBy]: [number, Duration.Duration | null] = [0, null]
     // Each time that it is sent the lease is looked at anew.
-    const request = Effect.suspend(() => {
+    const request = () => {
       const { runId, token } = this.claimed
       sentAt = this.lease.now()
-      extendBy = Lease.extension(this.lease)
+      extendBy = Lease.extension(this.lease, sentAt)
       return this.host.coalesced.setCheckpoint(this.queue, { runId, token, name, state, extendBy })
-    })
+    }
     return this.persistThen(request, ({ existing }) => {
       if (extendBy !== null) Lease.renewed(this.lease, sentAt)
       const stored = existing === undefined ? state : existing

@@ -77,11 +77,11 @@ export const renewed = (self: Lease, sentAt: number, by?: Duration.Duration): vo
 export const holds = (self: Lease): boolean => self.now() < self.heldUntil - self.millis / 6
 
 /**
- * What a request that could renew the lease should renew it by: nothing while more than two thirds of it are left, as they
+ * What a request that is sent `now` and could renew the lease should renew it by: nothing while more than two thirds of it are left, as they
  * are while heartbeats arrive, because each renewal writes the run's row anew.
  *
  * @since 0.1.0
  * @category combinators
  */
-export const extension = (self: Lease): Duration.Duration | null =>
-  self.heldUntil - self.now() < self.millis * 2 / 3 ? self.duration : null
+export const extension = (self: Lease, now = self.now()): Duration.Duration | null =>
+  self.heldUntil - now < self.millis * 2 / 3 ? self.duration : null

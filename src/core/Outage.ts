@@ -25,6 +25,14 @@ export interface Outage {
    * be unknown. Fails only with what is no passing trouble.
    */
   readonly persist: <A, E, R>(request: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** The same for a request that is made anew each time, and what to do when it is settled. */
+  readonly persistWith: <A, E, R, B, E2, R2, C, E3, R3>(
+    request: () => Effect.Effect<A, E, R>,
+    then: {
+      readonly onSuccess: (answer: A) => Effect.Effect<B, E2, R2>
+      readonly onFailure: (failure: E) => Effect.Effect<C, E3, R3>
+    }
+  ) => Effect.Effect<B | C, E2 | E3, R | R2 | R3>
   /** Returns when the store can be reached, as far as is known. */
   readonly up: Effect.Effect<void>
   /** Says that a request has failed; anything but passing trouble is ignored. */
@@ -165,7 +173,17 @@ export const make = Effect.fnUntraced(function*(
       return latch.isOpen() ? answered : Effect.andThen(latch.await, answered)
     })
 
-  return { persist, up: latch.await, report }
+  const persistWith: Outage["persistWith"] = (request, then) =>
+    Effect.suspend(() =>
+      latch.isOpen()
+        ? Effect.matchEffect(request(), {
+          onSuccess: then.onSuccess,
+          onFailure: (failure) => Effect.matchEffect(again(Effect.suspend(request), failure), then)
+        })
+        : Effect.andThen(latch.await, Effect.matchEffect(persist(Effect.suspend(request)), then))
+    )
+
+  return { persist, persistWith, up: latch.await, report }
 })
 
 // --- internal

@@ -89,7 +89,7 @@ const startIn = (
         )
       )
       const own = Option.isSome(span) ? Context.add(unseen, Tracer.ParentSpan, span.value) : unseen
-      return Effect.runForkWith(own)(Effect.onExit(handling, (exit) => Scope.close(scope, exit)))
+      return Effect.runForkWith(own)(Effect.onExitPrimitive(handling, (exit) => Scope.closeUnsafe(scope, exit)))
     }
   }
 }

@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import { type DateTime, Duration, Effect, Option, type Schedule, type Schema } from "effect"
+import { Context, type DateTime, Duration, Effect, Option, type Schedule, type Schema } from "effect"
 import { CurrentRun } from "./CurrentRun.ts"
 import { CurrentStep } from "./CurrentStep.ts"
 import { InvalidUse, Timeout } from "./Errors.ts"
@@ -121,37 +121,40 @@ export const run: {
   }
 ): Effect.Effect<A, E | Timeout, R | CurrentRun> => {
   const slot = `result of step "${name}"`
-  const codecs: StepExit.Codecs<A, E> = {
-    success: (options?.success === undefined ? Stored.json(slot) : Stored.codec(slot, options.success)) as Stored.Codec<
-      A
-    >,
+  const codecs: StepExit.Codecs<A, E | Timeout> = {
+    success: (options?.success === undefined
+      ? Stored.json(slot)
+      : Stored.eagerCodec(slot, options.success)) as Stored.EagerCodec<A>,
     failure: options?.error === undefined
       ? undefined
-      : Stored.codec(`error of step "${name}"`, options.error) as Stored.Codec<E>
+      : Stored.eagerCodec(`error of step "${name}"`, options.error) as Stored.EagerCodec<E | Timeout>
   }
-  return CurrentRun.use(
-    (run) =>
-      Effect.flatMap(Effect.orDie(checkName(name)), (base) =>
-        run.named(base, (checkpoint) => {
-          const codec = StepExit.make<A, E>(checkpoint, codecs)
-          const current = { name: unnumbered(checkpoint), checkpoint }
-          const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
-          const executed = Effect.flatMap(
-            Effect.exit(Effect.provideService(tried(name, body, options), CurrentStep, current)),
-            (exit) =>
-              Effect.flatMap(codec.encode(exit), (encoded) =>
-                encoded === undefined
-                  ? exit
-                  : Effect.flatMap(run.remember(checkpoint, encoded), codec.decode))
-          )
-          return once(
-            run,
-            checkpoint,
-            (stored) => Telemetry.stepping(run, checkpoint, true, codec.recall(stored)),
-            Telemetry.stepping(run, checkpoint, false, executed)
-          )
-        }))
-  )
+  // Steps are most of what many tasks do: what needs no wait is done at once, and not as a step of the fiber.
+  return Effect.withFiber((fiber): Effect.Effect<A, E | Timeout, R> => {
+    const run = Context.getUnsafe(fiber.context, CurrentRun)
+    const limits = fiber.getRef(Stored.Limits)
+    return Effect.flatMapEager(checkNameOrDie(name), (base) =>
+      run.named(base, (checkpoint) => {
+        const body: Effect.Effect<A, E, R> = Effect.andThen(run.ensureHeld, effect)
+        const executed = Effect.flatMap(
+          Effect.exit(tried(name, body, options)),
+          (exit) =>
+            Effect.flatMapEager(StepExit.encode(codecs, limits, exit), (encoded) =>
+              encoded === undefined
+                ? exit
+                : Effect.flatMap(
+                  run.remember(checkpoint, encoded),
+                  (stored) => StepExit.decode(codecs, checkpoint, stored)
+                ))
+        )
+        return once(
+          run,
+          checkpoint,
+          (stored) => Telemetry.stepping(run, checkpoint, true, StepExit.recall(codecs, checkpoint, stored)),
+          Telemetry.stepping(run, checkpoint, false, executed, { name: unnumbered(checkpoint), checkpoint })
+        )
+      }))
+  })
 }
 
 /**
@@ -333,9 +336,11 @@ export { transaction } from "./StepTransaction.ts"
 // --- internal
 
 /** No name of a step ends like this by itself. */
-const unnumbered = (checkpoint: CheckpointName): string => checkpoint.replace(/#[0-9]+$/, "")
+const unnumbered = (checkpoint: CheckpointName): string =>
+  checkpoint.includes("#") ? checkpoint.replace(/#[0-9]+$/, "") : checkpoint
 
 const checkName = Input.check("step", StepName)
+const checkNameOrDie = (name: string) => Effect.catchEager(checkName(name), Effect.die)
 
 const tried = <A, E, R>(
   name: string,

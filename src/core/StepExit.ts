@@ -14,87 +14,100 @@ import * as Stored from "./Stored.ts"
  * @since 0.1.0
  * @category models
  */
-export interface Codecs<A, E> {
+export interface Codecs<A, E> extends Readers<A, E> {
+  readonly success: Stored.EagerCodec<A>
+  readonly failure: Stored.EagerCodec<E> | undefined
+}
+
+/**
+ * The same, as far as reading needs them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Readers<A, E> {
   readonly success: Stored.Codec<A>
   readonly failure: Stored.Codec<E> | undefined
 }
 
 /**
- * How the end of one step is stored.
+ * How the end of a step is stored, within the limits; undefined for an end that is not stored. An `Exit`, unless a schema has
+ * to wait for something.
  *
  * @since 0.1.0
- * @category models
+ * @category combinators
  */
-export interface StepExit<A, E> {
-  /** Undefined for an end that is not stored. */
-  readonly encode: (exit: Exit.Exit<A, E>) => Effect.Effect<Schema.Json | undefined>
-  /** What this execution has stored. */
-  readonly decode: (stored: Schema.Json) => Effect.Effect<A, E>
-  /** What an earlier execution has stored, which may have been one of other code. */
-  readonly recall: (stored: Schema.Json) => Effect.Effect<A, E>
+export const encode = <A, E>(
+  { failure, success }: Codecs<A, E>,
+  limits: Stored.Limits,
+  exit: Exit.Exit<A, E | Timeout>
+): Effect.Effect<Schema.Json | undefined> => {
+  if (Exit.isSuccess(exit)) {
+    const value = Effect.catchEager(success.encodeWithin(limits, exit.value), Effect.die)
+    return failure === undefined ? value : Effect.mapEager(value, (value) => ({ _tag: "Success", value }))
+  }
+  // What is a defect as well is not an outcome of the step.
+  const [reason, ...others] = exit.cause.reasons
+  if (failure === undefined || reason === undefined || !Cause.isFailReason(reason) || others.length > 0) {
+    return Effect.undefined
+  }
+  // A time limit that the schema does not describe is no outcome either.
+  return reason.error instanceof Timeout
+    ? Effect.match(failure.encodeWithin(limits, reason.error as E), {
+      onSuccess: storedFailure,
+      onFailure: () => undefined
+    })
+    : Effect.orDie(Effect.map(failure.encodeWithin(limits, reason.error), storedFailure))
 }
 
 /**
- * How the end of the step with this checkpoint is stored.
+ * The end of the step `checkpoint` that this execution has stored.
  *
  * @since 0.1.0
- * @category constructors
+ * @category combinators
  */
-export const make = <A, E>(
+export const decode = <A, E>(
+  { failure, success }: Readers<A, E>,
   checkpoint: CheckpointName,
-  { failure, success }: Codecs<A, E>
-): StepExit<A, E | Timeout> => {
-  const earlier = (): ExitCodec<A, E | Timeout> => {
-    const result = Stored.recalled(success, `result of step "${checkpoint}"`)
-    return failure === undefined
-      ? onlySuccess(result)
-      : either(checkpoint, result, Stored.recalled(failure, `error of step "${checkpoint}"`))
-  }
-  const own = failure === undefined ? onlySuccess<A, E | Timeout>(success) : either(checkpoint, success, failure)
-  return { ...own, recall: (stored) => earlier().decode(stored) }
-}
-
-// --- internal
-
-type ExitCodec<A, E> = Omit<StepExit<A, E>, "recall">
-
-const onlySuccess = <A, E>(success: Stored.Codec<A>): ExitCodec<A, E> => ({
-  encode: (exit) => Exit.isSuccess(exit) ? Effect.orDie(success.encode(exit.value)) : Effect.undefined,
-  decode: (stored) => Effect.orDie(success.decode(stored))
-})
-
-const StoredExit = Schema.Union([
-  Schema.TaggedStruct("Success", { value: Schema.Json }),
-  Schema.TaggedStruct("Failure", { error: Schema.Json })
-])
-const decodeExit = Schema.decodeUnknownEffect(StoredExit)
-
-const either = <A, E>(
-  checkpoint: CheckpointName,
-  success: Stored.Codec<A>,
-  failure: Stored.Codec<E>
-): ExitCodec<A, E | Timeout> => ({
-  encode: (exit) => {
-    if (Exit.isSuccess(exit)) {
-      return Effect.orDie(Effect.map(success.encode(exit.value), (value) => ({ _tag: "Success", value })))
-    }
-    // What is a defect as well is not an outcome of the step.
-    const [reason, ...others] = exit.cause.reasons
-    if (reason === undefined || !Cause.isFailReason(reason) || others.length > 0) return Effect.undefined
-    // A time limit that the schema does not describe is no outcome either.
-    return reason.error instanceof Timeout
-      ? Effect.match(failure.encode(reason.error as E), { onSuccess: storedFailure, onFailure: () => undefined })
-      : Effect.orDie(Effect.map(failure.encode(reason.error), storedFailure))
-  },
-  decode: (stored) =>
-    Effect.flatMap(
+  stored: Schema.Json
+): Effect.Effect<A, E> =>
+  failure === undefined
+    ? Effect.catchEager(success.decode(stored), Effect.die)
+    : Effect.flatMap(
       Effect.catch(decodeExit(stored), () => noOutcome(checkpoint)),
       (exit) =>
         exit._tag === "Success"
           ? Effect.orDie(success.decode(exit.value))
           : Effect.flatMap(Effect.orDie(failure.decode(exit.error)), Effect.fail)
     )
-})
+
+/**
+ * The end of the step `checkpoint` that an earlier execution has stored, which may have been one of other code.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const recall = <A, E>(
+  { failure, success }: Readers<A, E>,
+  checkpoint: CheckpointName,
+  stored: Schema.Json
+): Effect.Effect<A, E> =>
+  decode(
+    {
+      success: Stored.recalled(success, `result of step "${checkpoint}"`),
+      failure: failure === undefined ? undefined : Stored.recalled(failure, `error of step "${checkpoint}"`)
+    },
+    checkpoint,
+    stored
+  )
+
+// --- internal
+
+const StoredExit = Schema.Union([
+  Schema.TaggedStruct("Success", { value: Schema.Json }),
+  Schema.TaggedStruct("Failure", { error: Schema.Json })
+])
+const decodeExit = Schema.decodeUnknownEffect(StoredExit)
 
 const storedFailure = (error: Schema.Json): Schema.Json => ({ _tag: "Failure", error })
 

@@ -31,17 +31,17 @@ export interface StepNames {
 export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
   const counts = new Map<string, number>()
   const active = new Set<string>()
-  const begun = new Map<string, Fiber.Fiber<unknown, unknown>>()
+  let begun: Map<string, Fiber.Fiber<unknown, unknown>> | undefined
   let groups = 0
 
   const take = (base: string, fiber: Fiber.Fiber<unknown, unknown>): CheckpointName | undefined => {
-    const holder = begun.get(base)
+    const holder = begun?.get(base)
     // What the fiber itself has begun is no concurrent step, and a fiber that has ended completes none.
     const held = holder !== undefined && holder !== fiber && holder.pollUnsafe() === undefined
     if (active.has(base) || held) return undefined
     const count = (counts.get(base) ?? 0) + 1
     counts.set(base, count)
-    return CheckpointName.make(count === 1 ? base : `${base}#${count}`)
+    return checked(count === 1 ? base : `${base}#${count}`)
   }
 
   /** Takes the next name for `own` where the calling fiber is. */
@@ -62,18 +62,19 @@ export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
     taken(own, (name, base) => {
       active.add(base)
       if (kind === "group") groups++
-      return Effect.onExit(use(name), () => {
+      return Effect.onExitPrimitive(use(name), () => {
         active.delete(base)
         if (kind === "group") groups--
-        return Effect.void
+        return undefined
       })
     })
 
   const begin: StepNames["begin"] = (own) =>
     taken(own, (name, base, fiber) => {
-      begun.set(base, fiber)
+      const held = begun ??= new Map()
+      held.set(base, fiber)
       const free = Effect.sync(() => {
-        if (begun.get(base) === fiber) begun.delete(base)
+        if (held.get(base) === fiber) held.delete(base)
       })
       return Effect.succeed({ name, free })
     })
@@ -82,6 +83,9 @@ export const make = (inTransaction: Effect.Effect<boolean>): StepNames => {
 }
 
 // --- internal
+
+/** What it is made of was checked, so only long ones may be too long for a checkpoint. */
+const checked = (name: string): CheckpointName => CheckpointName.make(name, { disableChecks: name.length <= 200 })
 
 const twice = "this name is in use by a concurrent step of the same run; give each concurrent step its own name"
 

@@ -121,7 +121,7 @@ export const eagerCodec = <S extends Schema.Constraint>(
   return {
     encode: (value) => Effect.withFiber((fiber) => encodeWithin(fiber.getRef(Limits), value)),
     encodeWithin,
-    decode: (stored) => Effect.mapError(decode(stored), (error) => DecodeError.fromSchema(slot, error))
+    decode: (stored) => Effect.mapErrorEager(decode(stored), (error) => DecodeError.fromSchema(slot, error))
   }
 }
 
@@ -131,8 +131,9 @@ export const eagerCodec = <S extends Schema.Constraint>(
  * @since 0.1.0
  * @category constructors
  */
-export const json = (slot: string): Codec<unknown> => ({
+export const json = (slot: string): EagerCodec<unknown> => ({
   encode: (value) => normalize(slot, value === undefined ? null : value),
+  encodeWithin: (limits, value) => normalizeWithin(limits, slot, value === undefined ? null : value),
   decode: Effect.succeed
 })
 

@@ -305,9 +305,9 @@ export const make = <
           queue,
           context: context as Context.Context<never>,
           execute: (stored) =>
-            codecs.params.decode(stored).pipe(
-              Effect.flatMap(handler),
-              Effect.flatMap(codecs.success.encode)
+            Effect.flatMap(
+              Effect.flatMapEager(codecs.params.decode(stored), handler),
+              codecs.success.encode
             ) as Effect.Effect<Schema.Json, unknown, CurrentRun | Scope.Scope>,
           onFailure: (failed) =>
             settleFailure(failed, codecs.error, policy as RetryPolicy.RetryPolicy<E["Type"]>, options).pipe(

@@ -8,6 +8,7 @@
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Metric, Option, References, Tracer } from "effect"
 import type { CurrentRun } from "./CurrentRun.ts"
+import { CurrentStep } from "./CurrentStep.ts"
 import type * as Driver from "./Driver.ts"
 import type { CheckpointName, QueueName } from "./Identifiers.ts"
 import * as TraceContext from "./TraceContext.ts"
@@ -228,7 +229,8 @@ export const observing = <A extends Ended, B>(
 }
 
 /**
- * Runs a step in the span `absurd.step`, and counts it, unless it is `replayed`: what an earlier execution has stored.
+ * Runs a step in the span `absurd.step`, and counts it, unless it is `replayed`: what an earlier execution has stored. The
+ * logs of its code tell its checkpoint, and the code may know it as the `current` step.
  *
  * @since 0.1.0
  * @category combinators
@@ -237,19 +239,26 @@ export const stepping = <A, E, R>(
   run: CurrentRun["Service"],
   step: CheckpointName,
   replayed: boolean,
-  effect: Effect.Effect<A, E, R>
+  effect: Effect.Effect<A, E, R>,
+  current?: (typeof CurrentStep)["Service"]
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    const annotated = Effect.annotateLogs(effect, { step })
+    const annotated = Effect.updateContext(effect, (outer: Context.Context<R>) => {
+      const inner = Context.add(outer, References.CurrentLogAnnotations, {
+        ...Context.get(outer, References.CurrentLogAnnotations),
+        step
+      })
+      return (current === undefined ? inner : Context.add(inner, CurrentStep, current)) as Context.Context<R>
+    })
     const traced = isTracedIn(context)
       ? withSpan("absurd.step", {
         attributes: { ...identityOf(run), "absurd.step": step, "absurd.replayed": replayed }
       }, () => annotated)
       : annotated
-    return replayed ? traced : Effect.onExit(traced, (exit) => {
+    return replayed ? traced : Effect.onExitPrimitive(traced, (exit) => {
       const outcome = Exit.isSuccess(exit) ? "success" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failure"
       seriesOf(run.queue, run.task).stepped(outcome).updateUnsafe(1, context)
-      return Effect.void
+      return undefined
     })
   })
 
@@ -365,12 +374,13 @@ const memoized = <A>(make: (outcome: string) => A): (outcome: string) => A => {
 
 // Labelling costs more than counting. Names come from whoever spawns, so no more than these are remembered.
 const maxSeries = 1000
-const allSeries = new Map<string, Series>()
+const allSeries = new Map<QueueName, Map<string, Series>>()
+let known = 0
 
 const seriesOf = (queue: QueueName, task: string): Series => {
-  const key = `${queue}\u0000${task}`
-  const known = allSeries.get(key)
-  if (known !== undefined) return known
+  const ofQueue = allSeries.get(queue) ?? new Map<string, Series>()
+  const before = ofQueue.get(task)
+  if (before !== undefined) return before
   const labels = { queue, task }
   const series: Series = {
     waited: Metric.withAttributes(claimLatency, labels),
@@ -381,7 +391,10 @@ const seriesOf = (queue: QueueName, task: string): Series => {
     })),
     stepped: memoized((outcome) => Metric.withAttributes(steps, { ...labels, outcome }))
   }
-  if (allSeries.size < maxSeries) allSeries.set(key, series)
+  if (known < maxSeries) {
+    known++
+    allSeries.set(queue, ofQueue.set(task, series))
+  }
   return series
 }
 

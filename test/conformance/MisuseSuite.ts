@@ -68,6 +68,19 @@ export const suite = (name: string, subject: Layer.Layer<Absurd.Absurd | TestTim
         yield* withKey.await
       }))
 
+    it.effect("a step that is interrupted gives its name back", () =>
+      Effect.gen(function*() {
+        const { Job, queue } = yield* make
+        const live = Job.toLayer(Effect.fnUntraced(function*() {
+          const step = yield* Effect.forkChild(Step.run("x", Effect.never), { startImmediately: true })
+          yield* Fiber.interrupt(step)
+          return yield* Step.run("x", Effect.succeed("again"))
+        }))
+        const task = yield* Job.spawn({})
+        yield* Effect.provide(Worker.runOnce({ queue }), live)
+        assert.strictEqual(yield* task.await, "again")
+      }))
+
     it.effect("a step that has begun keeps its name from other fibers until it is complete", () =>
       Effect.gen(function*() {
         const { Job, queue } = yield* make

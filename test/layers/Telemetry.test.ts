@@ -117,6 +117,23 @@ describe("spans", () => {
 })
 
 describe("metrics", () => {
+  it.effect("count a step that is interrupted as that", () => {
+    const Order = Task.make("order", { queue, params: {} })
+    const live = Order.toLayer(Effect.fnUntraced(function*() {
+      const step = yield* Effect.forkChild(Step.run("charge", Effect.never), { startImmediately: true })
+      yield* Fiber.interrupt(step)
+    }))
+    return inStore(
+      Effect.gen(function*() {
+        yield* Order.spawn({})
+        yield* drain()
+        assert.deepStrictEqual((yield* measured("absurd_steps")).map(({ labels }) => labels["outcome"]), [
+          "interrupted"
+        ])
+      }).pipe(Effect.provide(live))
+    )
+  })
+
   it.effect("tell outcomes, durations, claim latency and the depth of queues", () => {
     const Flaky = Task.make("flaky", { queue, params: { fail: Schema.Boolean }, maxAttempts: 1 })
     const live = Flaky.toLayer(({ fail }) => fail ? Effect.die("no") : Effect.void)

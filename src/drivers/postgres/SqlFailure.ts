@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Effect, Option, Schedule } from "effect"
+import { Context, Effect, Schedule } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 import {
   Conflict,
@@ -71,9 +71,11 @@ export const runGlobal = <A>(
 
 /** Whether the calling fiber is in a transaction of this client. */
 export const inTransaction = (sql: SqlClient.SqlClient): Effect.Effect<boolean> =>
-  Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
+  Effect.withFiber(({ context }) => Context.getOrUndefined(context, sql.transactionService) === undefined ? no : yes)
 
 // --- internal
+
+const [yes, no] = [Effect.succeed(true), Effect.succeed(false)]
 
 const collided = (error: SqlError.SqlError): boolean => {
   const code = codeOf(error)
