@@ -95,7 +95,7 @@ layer(TestPostgres.layer(), { concurrent: false })("statements of spawns and cla
 })
 
 layer(TestPostgres.layer(), { concurrent: false })("statements of checkpoints and completions", (it) => {
-  for (const [size, statements] of [[10, 3], [8000, 6]] as const) {
+  for (const [size, statements] of [[10, 4], [8000, 6]] as const) {
     it.effect(`do what they should in a queue of ${size} runs, and are planned once where there are many`, () =>
       Effect.gen(function*() {
         const client = yield* Sessions.session
@@ -181,7 +181,8 @@ layer(TestPostgres.layer(), { concurrent: false })("statements of checkpoints an
             { run: fifth, state: "running", result: null, task: "running", payload: null }
           ]
         )
-        // Two of claims and one of waits; with many runs two of checkpoints, which renew leases or do not, and one of completions.
+        // Of claims two and of waits one; of the spawn of 10; with 8,000 runs of checkpoints, with leases to renew or without, and
+        // of completions.
         const found = yield* prepared(client)
         assert.deepStrictEqual([found?.["statements"], found?.["custom"]], [statements, 0])
       }))
