@@ -1865,9 +1865,15 @@ begin
 end;
 $$;
 
--- Fails runs whose lease has ended, at most \`p_limit\`, the oldest lease first. A run that cannot be failed, whatever is
--- the matter with its rows, is left as it is and stops no other.
-create or replace function absurd_effect.fail_expired(p_queue text, p_now timestamptz, p_limit integer) returns void
+-- Fails runs whose lease has ended in a while that is over, at most \`p_limit\`, the oldest lease first. A run that cannot be
+-- failed, whatever is the matter with its rows, is left as it is and stops no other. Returns how many there were.
+create or replace function absurd_effect.fail_expired(
+  p_queue text,
+  p_now timestamptz,
+  p_limit integer,
+  p_from timestamptz,
+  p_to timestamptz
+) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -1895,14 +1901,14 @@ begin
       select r.run_id, r.claimed_by, r.claim_expires_at, r.attempt
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
-      where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
+      where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at >= $3 and r.claim_expires_at <= $1
       order by r.claim_expires_at
       limit $2
       for update of r, t skip locked
     ) expired
-  $q$) into v_items using p_now, p_limit;
+  $q$) into v_items using p_to, p_limit, p_from;
   if v_items is null then
-    return;
+    return 0;
   end if;
   begin
     perform absurd_effect.fail_at(p_queue, v_items, p_now);
@@ -1915,6 +1921,7 @@ begin
       end;
     end loop;
   end;
+  return jsonb_array_length(v_items);
 end;
 $$;
 
@@ -1927,6 +1934,8 @@ $$;
 --
 -- Its statements are prepared, because to plan them takes as long as to execute them for a few runs. A planner that does not
 -- know the limit would rather sort all that is due than read the index in order, so it may not sort.
+--
+-- It looks above floors where there are some: see there. A queue that has limits has a floor of leases only.
 create or replace function absurd_effect.claim(
   p_queue text,
   p_token text,
@@ -1962,16 +1971,33 @@ set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO'
 as $$
 declare
-  v_now timestamptz := absurd.current_time();
+  v_began constant timestamptz := clock_timestamp();
+  v_now constant timestamptz := absurd.current_time();
+  v_floored boolean;
+  v_lease_floor jsonb;
+  v_due_floor jsonb;
   v_overdue boolean;
   v_expired boolean;
   v_due boolean;
   v_paused boolean;
   v_limited boolean;
+  v_slow boolean;
   v_picked uuid[];
+  v_statement text;
+  v_count integer;
+  v_left integer;
+  v_below_from timestamptz;
+  v_below_to timestamptz;
 begin
+  if current_setting('absurd_effect.floors', true) <> '' then
+    v_lease_floor := absurd_effect.floor_of(absurd_effect.lease_floor(p_queue), v_now);
+    v_due_floor := absurd_effect.floor_of(absurd_effect.due_floor(p_queue, p_except), v_now);
+    v_floored := v_lease_floor is not null or v_due_floor is not null;
+  end if;
   -- Most polls of an idle queue find nothing, and this is all that they cost.
-  execute 'execute ' || absurd_effect.prepared(p_queue, '(timestamptz, text)', $q$
+  execute 'execute ' || absurd_effect.prepared(p_queue, case
+    when v_floored then '(timestamptz, text, timestamptz, timestamptz, uuid)' else '(timestamptz, text)'
+  end, $q$
     select
       exists (
         select from absurd.%1$I t
@@ -1982,20 +2008,62 @@ begin
       exists (
         select from absurd.%2$I r
         where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
+          $q$ || case when v_floored then 'and r.claim_expires_at >= $3' else '' end || $q$
       ),
-      exists (select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1),
+      exists (
+        select from absurd.%2$I r
+        where r.state in ('pending', 'sleeping') and r.available_at <= $1
+          $q$ || case when v_floored then 'and (r.available_at, r.run_id) >= ($4, $5)' else '' end || $q$
+      ),
       exists (
         select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
         where q.queue_name = $2 and p.queue_created_at = q.created_at
       ),
       exists (select from absurd_effect.limits l where l.queue_name = $2)
-  $q$) || format('(%L, %L)', v_now, p_queue) into v_overdue, v_expired, v_due, v_paused, v_limited;
+  $q$) || case
+    when v_floored then format(
+      '(%L, %L, %L, %L, %L)', v_now, p_queue, coalesce(v_lease_floor ->> 'at', '-infinity'),
+      coalesce(v_due_floor ->> 'at', '-infinity'), coalesce(v_due_floor ->> 'run', absurd_effect.no_run()::text)
+    )
+    else format('(%L, %L)', v_now, p_queue)
+  end into v_overdue, v_expired, v_due, v_paused, v_limited;
+  v_slow := clock_timestamp() - v_began > absurd_effect.floor_patience();
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
-  if v_expired then
-    perform absurd_effect.fail_expired(p_queue, v_now, p_limit);
-  elsif not v_due and not v_limited then
+  if v_lease_floor is not null then
+    v_expired := absurd_effect.fail_above(
+      p_queue, absurd_effect.lease_floor(p_queue), v_lease_floor, v_now, p_limit, v_expired, not v_due
+    );
+  elsif v_expired then
+    perform absurd_effect.fail_expired(p_queue, v_now, p_limit, '-infinity', v_now);
+  elsif v_slow then
+    perform absurd_effect.raise_floor(
+      p_queue, absurd_effect.lease_floor(p_queue), 'claim_expires_at', null, v_now, v_now
+    );
+  end if;
+  if v_due_floor is not null then
+    if v_limited then
+      perform set_config(absurd_effect.due_floor(p_queue, p_except), '', false);
+      v_due_floor := null;
+      v_due := true;
+    else
+      select p_floor, found_from, found_to into v_due_floor, v_below_from, v_below_to
+      from absurd_effect.look_below(p_queue, absurd_effect.due_floor(p_queue, p_except), $q$
+        select true from absurd.%2$I r
+        where r.state in ('pending', 'sleeping') and r.available_at >= $1 and r.available_at <= $2
+        order by r.available_at, r.run_id
+        limit 1
+      $q$, not v_due and not v_expired, absurd_effect.floor_pause(), v_due_floor);
+      v_due := v_due or v_below_to is not null;
+    end if;
+  end if;
+  if not v_due and not v_expired and not v_limited then
+    if v_slow or v_due_floor is not null then
+      perform absurd_effect.raise_floor(
+        p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', v_due_floor, v_now, v_now
+      );
+    end if;
     return;
   end if;
   if v_paused then
@@ -2010,14 +2078,16 @@ begin
       return;
     end if;
   end if;
-  return query execute 'execute ' || absurd_effect.prepared(
-    p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', $q$
+  v_statement := $q$
     with due as materialized (
       select r.run_id, t.task_id, r.available_at, t.first_started_at
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
       where r.state in ('pending', 'sleeping')
         and r.available_at <= $1
+        $q$ || case
+          when v_due_floor is null then '' else 'and r.available_at <= $7 and (r.available_at, r.run_id) >= ($8, $9)'
+        end || $q$
         and t.state in ('pending', 'sleeping', 'running')
         and ($5 is null or t.task_name <> all ($5))
         and ($6 is null or r.run_id = any ($6))
@@ -2052,8 +2122,49 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) || format(
-    '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+  $q$;
+  if v_due_floor is null then
+    return query execute 'execute ' || absurd_effect.prepared(
+      p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', v_statement
+    ) || format(
+      '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+    );
+    get diagnostics v_count = row_count;
+    if not v_limited and clock_timestamp() - v_began > absurd_effect.floor_patience() * (1 + v_count / 25.0) then
+      -- Up to where it has looked is not known when it has found enough. The next claim will find out.
+      perform absurd_effect.raise_floor(
+        p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', null, v_now,
+        case when v_count < p_limit then v_now else '-infinity' end
+      );
+    end if;
+    return;
+  end if;
+  v_left := p_limit;
+  -- Below is older than above.
+  loop
+    for run_id, task_id, attempt, task_name, params, headers, retry_strategy, max_attempts, wake_event, event_payload,
+      claimed_at, first_started_at, due_at, resumed
+    in execute 'execute ' || absurd_effect.prepared(
+      p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[], timestamptz, timestamptz, uuid)', v_statement
+    ) || format(
+      '(%L, %L, %L, %L, %L, null, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), v_left, p_except,
+      coalesce(v_below_to, v_now), coalesce(v_below_from, (v_due_floor ->> 'at')::timestamptz),
+      case when v_below_to is null then v_due_floor ->> 'run' else absurd_effect.no_run()::text end
+    ) loop
+      return next;
+      v_left := v_left - 1;
+    end loop;
+    exit when v_below_to is null;
+    if v_left <= 0 then
+      perform absurd_effect.look_again(absurd_effect.due_floor(p_queue, p_except), v_due_floor, v_below_to);
+      return;
+    end if;
+    v_below_to := null;
+    v_below_from := null;
+  end loop;
+  perform absurd_effect.raise_floor(
+    p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', v_due_floor, v_now,
+    case when v_left > 0 then v_now else due_at end, case when v_left <= 0 then run_id end
   );
 end;
 $$;
@@ -2428,6 +2539,290 @@ begin
     end if;
   end if;
   return next;
+end;
+$$;
+`
+  },
+  {
+    name: "50-kernel-floors.sql",
+    group: "kernel",
+    sql: `-- Claiming in spite of dead entries.
+--
+-- While any session holds an old snapshot, no vacuum removes the entries that earlier claims have left at the front of the
+-- index of due runs, nor those of leases that are over from the index of leases. Every claim would pass all of them. So a
+-- session that finds a claim slow remembers up to where it has looked, the floor, and looks from there on.
+--
+-- Things still appear below a floor: by transactions that commit late, by a claim that is rolled back, by whoever gives a run
+-- back as of an earlier instant. So what is below is looked through as well, in slices of a few milliseconds with long pauses
+-- in between, downwards, because what commits late is near the floor. When it takes no time any more to look through
+-- everything, the floor is forgotten.
+--
+-- A floor is a setting of the session. As such it belongs to one database, also behind a pooler, and is rolled back with the
+-- claim that set it. It is an object:
+--  * What is due before \`at\`, or at \`at\` with a smaller id than \`run\`, is below. Leases have no \`run\`. Until it is known up
+--    to where it has been looked, \`at\` is -infinity.
+--  * The next slice ends at \`to\` and is \`width\` seconds wide; \`least\` is the narrowest of this round.
+--  * This round has taken \`round\` seconds so far. The last look took \`spent\` seconds and ended at \`looked\`.
+-- The setting absurd_effect.floors tells that there are some, or were.
+
+-- How long a claim of nothing may take before it is asked why. It passes what is dead two or three times, so a round that takes
+-- a third of that is of no use.
+create or replace function absurd_effect.floor_patience() returns interval
+language sql immutable
+as $$
+  select interval '3 milliseconds'
+$$;
+
+-- From how many bytes on the entries of an index may be the reason. A process may also have waited for its processor.
+create or replace function absurd_effect.floor_bytes() returns bigint
+language sql immutable
+as $$
+  select 131072::bigint
+$$;
+
+-- How long a slice is to take.
+create or replace function absurd_effect.floor_slice() returns interval
+language sql immutable
+as $$
+  select interval '5 milliseconds'
+$$;
+
+-- How many times as long as the last look a pause is. Every session looks by itself, so several find what is below sooner.
+create or replace function absurd_effect.floor_pause() returns double precision
+language sql immutable
+as $$
+  select 50::double precision
+$$;
+
+-- How old what is below a floor is at least: so long a transaction may take without being late.
+create or replace function absurd_effect.floor_age() returns interval
+language sql immutable
+as $$
+  select interval '250 milliseconds'
+$$;
+
+-- The smallest id.
+create or replace function absurd_effect.no_run() returns uuid
+language sql immutable
+as $$
+  select '00000000-0000-0000-0000-000000000000'::uuid
+$$;
+
+-- The setting of the floor of leases of a queue.
+create or replace function absurd_effect.lease_floor(p_queue text) returns text
+language sql immutable
+as $$
+  select 'absurd_effect.leases_' || pg_catalog.md5(p_queue)
+$$;
+
+-- The setting of the floor of due runs of a queue, for claims that leave the same tasks alone.
+create or replace function absurd_effect.due_floor(p_queue text, p_except text[]) returns text
+language sql stable
+as $$
+  select 'absurd_effect.dues_' || pg_catalog.md5(pg_catalog.concat(p_queue, p_except::text))
+$$;
+
+-- The floor in a setting; null when there is none, or when it is not to be used because the clock is another one.
+create or replace function absurd_effect.floor_of(p_setting text, p_now timestamptz) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_floor constant jsonb := nullif(current_setting(p_setting, true), '');
+begin
+  if (v_floor ->> 'at')::timestamptz <= p_now and coalesce(current_setting('absurd.fake_now', true), '') = '' then
+    return v_floor;
+  end if;
+  return null;
+end;
+$$;
+
+-- Remembers that everything up to an instant, or up to a run of that instant, has been looked through. Where there is no floor
+-- yet, only when the indexes with the column are large, which other installations may have named and made otherwise.
+create or replace function absurd_effect.raise_floor(
+  p_queue text,
+  p_setting text,
+  p_column name,
+  p_floor jsonb,
+  p_now timestamptz,
+  p_at timestamptz,
+  p_run uuid default null
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set datestyle = 'ISO'
+as $$
+declare
+  v_young constant boolean := p_at > p_now - absurd_effect.floor_age();
+  v_at constant timestamptz := case when v_young then p_now - absurd_effect.floor_age() else p_at end;
+  v_floor jsonb := p_floor;
+begin
+  if coalesce(current_setting('absurd.fake_now', true), '') <> '' then
+    return;
+  end if;
+  if v_floor is null then
+    if absurd_effect.floor_bytes() > (
+      select coalesce(sum(pg_relation_size(i.indexrelid)), 0)
+      from pg_index i
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) and a.attname = p_column
+      where i.indrelid = any (array(
+        select to_regclass(absurd_effect.bind(p_queue, 'absurd.%2$I'))::oid
+        union all
+        select inhrelid from pg_inherits where inhparent = to_regclass(absurd_effect.bind(p_queue, 'absurd.%2$I'))
+      ))
+    ) then
+      return;
+    end if;
+    perform set_config('absurd_effect.floors', 'on', false);
+    v_floor := jsonb_build_object(
+      'at', '-infinity', 'width', 1, 'round', 0, 'spent', 0, 'looked', clock_timestamp()
+    );
+  end if;
+  if (v_floor ->> 'at')::timestamptz <= v_at then
+    if v_floor ->> 'at' = '-infinity' then
+      v_floor := v_floor || jsonb_build_object('to', v_at);
+    end if;
+    v_floor := v_floor || jsonb_build_object(
+      'at', v_at, 'run', coalesce(case when not v_young then p_run end, absurd_effect.no_run())
+    );
+  end if;
+  perform set_config(p_setting, v_floor::text, false);
+end;
+$$;
+
+-- Looks through slices below a floor, by \`p_look\`, which says whether anything is in a range of instants. Stops at a slice in
+-- which something is, from \`found_from\` to \`found_to\`. \`p_idle\` says that there is nothing else to do.
+create or replace function absurd_effect.look_below(
+  p_queue text,
+  p_setting text,
+  p_look text,
+  p_idle boolean,
+  p_pause double precision,
+  inout p_floor jsonb,
+  out found_from timestamptz,
+  out found_to timestamptz
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+set datestyle = 'ISO'
+as $$
+declare
+  c_slice constant double precision := extract(epoch from absurd_effect.floor_slice());
+  v_began constant timestamptz := clock_timestamp();
+  v_share constant double precision := extract(epoch from v_began - (p_floor ->> 'looked')::timestamptz)
+    / nullif(p_pause, 0);
+  v_look text;
+  v_to timestamptz := p_floor ->> 'to';
+  v_width double precision := p_floor ->> 'width';
+  v_least double precision := p_floor ->> 'least';
+  v_round double precision := p_floor ->> 'round';
+  v_executed timestamptz;
+  v_spent double precision;
+  v_took double precision;
+  v_from timestamptz;
+  v_found boolean;
+begin
+  -- It may not be known yet up to where it has been looked.
+  if v_share >= 0 and v_share < (p_floor ->> 'spent')::double precision or v_to = '-infinity' then
+    return;
+  end if;
+  v_look := absurd_effect.prepared(p_queue, '(timestamptz, timestamptz)', p_look);
+  loop
+    v_from := case when v_width > 1e9 then '-infinity' else v_to - make_interval(secs => v_width) end;
+    v_executed := clock_timestamp();
+    execute 'execute ' || v_look || format('(%L, %L)', v_from, v_to) into v_found;
+    v_took := extract(epoch from clock_timestamp() - v_executed);
+    v_spent := extract(epoch from clock_timestamp() - v_began);
+    v_round := v_round + v_took;
+    if v_found then
+      found_from := v_from;
+      found_to := v_to;
+    else
+      v_width := greatest(0.001, v_width * case
+        when v_took > 2 * c_slice then 0.5
+        when v_took < c_slice / 4 then 4
+        else 1
+      end);
+      v_least := least(v_least, v_width);
+    end if;
+    v_to := v_from - interval '1 microsecond';
+    if v_from = '-infinity' then
+      if v_found is not true and v_round < extract(epoch from absurd_effect.floor_patience()) / 3 then
+        perform set_config(p_setting, '', false);
+        p_floor := null;
+        return;
+      end if;
+      v_to := p_floor ->> 'at';
+      v_width := coalesce(v_least, v_width);
+      v_least := null;
+      v_round := 0;
+    end if;
+    -- An idle queue is looked through as far as the pauses since the last look allow; a busy one goes on soon.
+    exit when v_found or v_from = '-infinity' or v_spent >= case when p_idle then v_share else least(v_share, 0.05) end;
+  end loop;
+  p_floor := p_floor || jsonb_build_object(
+    'to', v_to, 'width', v_width, 'least', v_least, 'round', v_round, 'spent', v_spent, 'looked', clock_timestamp()
+  );
+  perform set_config(p_setting, p_floor::text, false);
+end;
+$$;
+
+-- Goes on at the upper end of a slice in which more has been found than could be done.
+create or replace function absurd_effect.look_again(p_setting text, p_floor jsonb, p_to timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO'
+as $$
+begin
+  perform set_config(p_setting, (p_floor || jsonb_build_object('to', p_to, 'spent', 0))::text, false);
+end;
+$$;
+
+-- Fails runs whose lease has ended, at most \`p_limit\`: those above the floor of leases, where \`p_expired\` says whether there
+-- are any, and those in a slice below. There are only runs that were locked, and those of claims that took longer than their
+-- lease, so there is less of a hurry. Returns whether there were any.
+create or replace function absurd_effect.fail_above(
+  p_queue text,
+  p_setting text,
+  p_floor jsonb,
+  p_now timestamptz,
+  p_limit integer,
+  p_expired boolean,
+  p_idle boolean
+) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_below record;
+  v_left integer := p_limit;
+begin
+  select * into v_below from absurd_effect.look_below(p_queue, p_setting, $q$
+    select true from absurd.%2$I r
+    where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at >= $1 and r.claim_expires_at <= $2
+    order by r.claim_expires_at
+    limit 1
+  $q$, p_idle, 4 * absurd_effect.floor_pause(), p_floor);
+  if v_below.found_to is not null then
+    v_left := v_left - absurd_effect.fail_expired(p_queue, p_now, v_left, v_below.found_from, v_below.found_to);
+    if v_left <= 0 then
+      perform absurd_effect.look_again(p_setting, v_below.p_floor, v_below.found_to);
+    end if;
+  end if;
+  if p_expired and v_left > 0 then
+    v_left := v_left - absurd_effect.fail_expired(p_queue, p_now, v_left, (p_floor ->> 'at')::timestamptz, p_now);
+  end if;
+  -- What is left above although it was looked at is locked, or cannot be failed.
+  if v_left > 0 and v_below.p_floor is not null then
+    perform absurd_effect.raise_floor(p_queue, p_setting, 'claim_expires_at', v_below.p_floor, p_now, p_now);
+  end if;
+  return p_expired or v_left < p_limit;
 end;
 $$;
 `

@@ -33,9 +33,15 @@ begin
 end;
 $$;
 
--- Fails runs whose lease has ended, at most `p_limit`, the oldest lease first. A run that cannot be failed, whatever is
--- the matter with its rows, is left as it is and stops no other.
-create or replace function absurd_effect.fail_expired(p_queue text, p_now timestamptz, p_limit integer) returns void
+-- Fails runs whose lease has ended in a while that is over, at most `p_limit`, the oldest lease first. A run that cannot be
+-- failed, whatever is the matter with its rows, is left as it is and stops no other. Returns how many there were.
+create or replace function absurd_effect.fail_expired(
+  p_queue text,
+  p_now timestamptz,
+  p_limit integer,
+  p_from timestamptz,
+  p_to timestamptz
+) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -63,14 +69,14 @@ begin
       select r.run_id, r.claimed_by, r.claim_expires_at, r.attempt
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
-      where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
+      where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at >= $3 and r.claim_expires_at <= $1
       order by r.claim_expires_at
       limit $2
       for update of r, t skip locked
     ) expired
-  $q$) into v_items using p_now, p_limit;
+  $q$) into v_items using p_to, p_limit, p_from;
   if v_items is null then
-    return;
+    return 0;
   end if;
   begin
     perform absurd_effect.fail_at(p_queue, v_items, p_now);
@@ -83,6 +89,7 @@ begin
       end;
     end loop;
   end;
+  return jsonb_array_length(v_items);
 end;
 $$;
 
@@ -95,6 +102,8 @@ $$;
 --
 -- Its statements are prepared, because to plan them takes as long as to execute them for a few runs. A planner that does not
 -- know the limit would rather sort all that is due than read the index in order, so it may not sort.
+--
+-- It looks above floors where there are some: see there. A queue that has limits has a floor of leases only.
 create or replace function absurd_effect.claim(
   p_queue text,
   p_token text,
@@ -130,16 +139,33 @@ set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO'
 as $$
 declare
-  v_now timestamptz := absurd.current_time();
+  v_began constant timestamptz := clock_timestamp();
+  v_now constant timestamptz := absurd.current_time();
+  v_floored boolean;
+  v_lease_floor jsonb;
+  v_due_floor jsonb;
   v_overdue boolean;
   v_expired boolean;
   v_due boolean;
   v_paused boolean;
   v_limited boolean;
+  v_slow boolean;
   v_picked uuid[];
+  v_statement text;
+  v_count integer;
+  v_left integer;
+  v_below_from timestamptz;
+  v_below_to timestamptz;
 begin
+  if current_setting('absurd_effect.floors', true) <> '' then
+    v_lease_floor := absurd_effect.floor_of(absurd_effect.lease_floor(p_queue), v_now);
+    v_due_floor := absurd_effect.floor_of(absurd_effect.due_floor(p_queue, p_except), v_now);
+    v_floored := v_lease_floor is not null or v_due_floor is not null;
+  end if;
   -- Most polls of an idle queue find nothing, and this is all that they cost.
-  execute 'execute ' || absurd_effect.prepared(p_queue, '(timestamptz, text)', $q$
+  execute 'execute ' || absurd_effect.prepared(p_queue, case
+    when v_floored then '(timestamptz, text, timestamptz, timestamptz, uuid)' else '(timestamptz, text)'
+  end, $q$
     select
       exists (
         select from absurd.%1$I t
@@ -150,20 +176,62 @@ begin
       exists (
         select from absurd.%2$I r
         where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
+          $q$ || case when v_floored then 'and r.claim_expires_at >= $3' else '' end || $q$
       ),
-      exists (select from absurd.%2$I r where r.state in ('pending', 'sleeping') and r.available_at <= $1),
+      exists (
+        select from absurd.%2$I r
+        where r.state in ('pending', 'sleeping') and r.available_at <= $1
+          $q$ || case when v_floored then 'and (r.available_at, r.run_id) >= ($4, $5)' else '' end || $q$
+      ),
       exists (
         select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
         where q.queue_name = $2 and p.queue_created_at = q.created_at
       ),
       exists (select from absurd_effect.limits l where l.queue_name = $2)
-  $q$) || format('(%L, %L)', v_now, p_queue) into v_overdue, v_expired, v_due, v_paused, v_limited;
+  $q$) || case
+    when v_floored then format(
+      '(%L, %L, %L, %L, %L)', v_now, p_queue, coalesce(v_lease_floor ->> 'at', '-infinity'),
+      coalesce(v_due_floor ->> 'at', '-infinity'), coalesce(v_due_floor ->> 'run', absurd_effect.no_run()::text)
+    )
+    else format('(%L, %L)', v_now, p_queue)
+  end into v_overdue, v_expired, v_due, v_paused, v_limited;
+  v_slow := clock_timestamp() - v_began > absurd_effect.floor_patience();
   if v_overdue then
     perform absurd_effect.cancel_overdue(p_queue, v_now, greatest(p_limit, 100));
   end if;
-  if v_expired then
-    perform absurd_effect.fail_expired(p_queue, v_now, p_limit);
-  elsif not v_due and not v_limited then
+  if v_lease_floor is not null then
+    v_expired := absurd_effect.fail_above(
+      p_queue, absurd_effect.lease_floor(p_queue), v_lease_floor, v_now, p_limit, v_expired, not v_due
+    );
+  elsif v_expired then
+    perform absurd_effect.fail_expired(p_queue, v_now, p_limit, '-infinity', v_now);
+  elsif v_slow then
+    perform absurd_effect.raise_floor(
+      p_queue, absurd_effect.lease_floor(p_queue), 'claim_expires_at', null, v_now, v_now
+    );
+  end if;
+  if v_due_floor is not null then
+    if v_limited then
+      perform set_config(absurd_effect.due_floor(p_queue, p_except), '', false);
+      v_due_floor := null;
+      v_due := true;
+    else
+      select p_floor, found_from, found_to into v_due_floor, v_below_from, v_below_to
+      from absurd_effect.look_below(p_queue, absurd_effect.due_floor(p_queue, p_except), $q$
+        select true from absurd.%2$I r
+        where r.state in ('pending', 'sleeping') and r.available_at >= $1 and r.available_at <= $2
+        order by r.available_at, r.run_id
+        limit 1
+      $q$, not v_due and not v_expired, absurd_effect.floor_pause(), v_due_floor);
+      v_due := v_due or v_below_to is not null;
+    end if;
+  end if;
+  if not v_due and not v_expired and not v_limited then
+    if v_slow or v_due_floor is not null then
+      perform absurd_effect.raise_floor(
+        p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', v_due_floor, v_now, v_now
+      );
+    end if;
     return;
   end if;
   if v_paused then
@@ -178,14 +246,16 @@ begin
       return;
     end if;
   end if;
-  return query execute 'execute ' || absurd_effect.prepared(
-    p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', $q$
+  v_statement := $q$
     with due as materialized (
       select r.run_id, t.task_id, r.available_at, t.first_started_at
       from absurd.%2$I r
       join absurd.%1$I t on t.task_id = r.task_id
       where r.state in ('pending', 'sleeping')
         and r.available_at <= $1
+        $q$ || case
+          when v_due_floor is null then '' else 'and r.available_at <= $7 and (r.available_at, r.run_id) >= ($8, $9)'
+        end || $q$
         and t.state in ('pending', 'sleeping', 'running')
         and ($5 is null or t.task_name <> all ($5))
         and ($6 is null or r.run_id = any ($6))
@@ -220,8 +290,49 @@ begin
       delete from absurd.%5$I w using due where w.run_id = due.run_id
     )
     select * from task order by available_at, run_id
-  $q$) || format(
-    '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+  $q$;
+  if v_due_floor is null then
+    return query execute 'execute ' || absurd_effect.prepared(
+      p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', v_statement
+    ) || format(
+      '(%L, %L, %L, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), p_limit, p_except, v_picked
+    );
+    get diagnostics v_count = row_count;
+    if not v_limited and clock_timestamp() - v_began > absurd_effect.floor_patience() * (1 + v_count / 25.0) then
+      -- Up to where it has looked is not known when it has found enough. The next claim will find out.
+      perform absurd_effect.raise_floor(
+        p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', null, v_now,
+        case when v_count < p_limit then v_now else '-infinity' end
+      );
+    end if;
+    return;
+  end if;
+  v_left := p_limit;
+  -- Below is older than above.
+  loop
+    for run_id, task_id, attempt, task_name, params, headers, retry_strategy, max_attempts, wake_event, event_payload,
+      claimed_at, first_started_at, due_at, resumed
+    in execute 'execute ' || absurd_effect.prepared(
+      p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[], timestamptz, timestamptz, uuid)', v_statement
+    ) || format(
+      '(%L, %L, %L, %L, %L, null, %L, %L, %L)', v_now, p_token, v_now + make_interval(secs => p_lease), v_left, p_except,
+      coalesce(v_below_to, v_now), coalesce(v_below_from, (v_due_floor ->> 'at')::timestamptz),
+      case when v_below_to is null then v_due_floor ->> 'run' else absurd_effect.no_run()::text end
+    ) loop
+      return next;
+      v_left := v_left - 1;
+    end loop;
+    exit when v_below_to is null;
+    if v_left <= 0 then
+      perform absurd_effect.look_again(absurd_effect.due_floor(p_queue, p_except), v_due_floor, v_below_to);
+      return;
+    end if;
+    v_below_to := null;
+    v_below_from := null;
+  end loop;
+  perform absurd_effect.raise_floor(
+    p_queue, absurd_effect.due_floor(p_queue, p_except), 'available_at', v_due_floor, v_now,
+    case when v_left > 0 then v_now else due_at end, case when v_left <= 0 then run_id end
   );
 end;
 $$;
