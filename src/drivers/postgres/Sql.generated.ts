@@ -1925,6 +1925,89 @@ begin
 end;
 $$;
 
+-- What there is to do for a claim at $1 in the queue $2; with floors: of leases that ended from $3 on, and of runs that are due from
+-- the instant $4 and the run $5 on.
+create or replace function absurd_effect.look_statement(p_floored boolean) returns text
+language sql immutable
+as $$
+  select $q$
+    select
+      exists (
+        select from absurd.%1$I t
+        where t.cancellation is not null
+          and t.state in ('pending', 'running', 'sleeping')
+          and absurd_effect.cancel_deadline(t.cancellation, t.enqueue_at, t.first_started_at) <= $1
+      ),
+      exists (
+        select from absurd.%2$I r
+        where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
+          $q$ || case when p_floored then 'and r.claim_expires_at >= $3' else '' end || $q$
+      ),
+      exists (
+        select from absurd.%2$I r
+        where r.state in ('pending', 'sleeping') and r.available_at <= $1
+          $q$ || case when p_floored then 'and (r.available_at, r.run_id) >= ($4, $5)' else '' end || $q$
+      ),
+      exists (
+        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
+        where q.queue_name = $2 and p.queue_created_at = q.created_at
+      ),
+      exists (select from absurd_effect.limits l where l.queue_name = $2)
+  $q$
+$$;
+
+-- Claims, at $1 under the token $2 until $3, at most $4 runs, none of the tasks $5, and of the runs $6 if there are any; with a
+-- floor: those that are due until $7, from the instant $8 and the run $9 on.
+create or replace function absurd_effect.claim_statement(p_floored boolean) returns text
+language sql immutable
+as $$
+  select $q$
+    with due as materialized (
+      select r.run_id, t.task_id, r.available_at, t.first_started_at
+      from absurd.%2$I r
+      join absurd.%1$I t on t.task_id = r.task_id
+      where r.state in ('pending', 'sleeping')
+        and r.available_at <= $1
+        $q$ || case
+          when p_floored then 'and r.available_at <= $7 and (r.available_at, r.run_id) >= ($8, $9)' else ''
+        end || $q$
+        and t.state in ('pending', 'sleeping', 'running')
+        and ($5 is null or t.task_name <> all ($5))
+        and ($6 is null or r.run_id = any ($6))
+        -- cancel_overdue() may have left some for another time; those must not be started either.
+        and (
+          t.cancellation is null
+          or (absurd_effect.cancel_deadline(t.cancellation, t.enqueue_at, t.first_started_at) <= $1) is not true
+        )
+      order by r.available_at, r.run_id
+      limit $4
+      for update of r, t skip locked
+    ),
+    run as (
+      update absurd.%2$I r
+      set state = 'running', claimed_by = $2, claim_expires_at = $3, started_at = $1, available_at = $1
+      from due
+      where r.run_id = due.run_id
+      returning r.run_id, due.task_id, r.attempt, r.wake_event, r.event_payload, due.available_at, due.first_started_at
+    ),
+    task as (
+      update absurd.%1$I t
+      set state = 'running',
+        attempts = greatest(t.attempts, run.attempt),
+        first_started_at = coalesce(t.first_started_at, $1),
+        last_attempt_run = run.run_id
+      from run
+      where t.task_id = run.task_id
+      returning run.run_id, t.task_id, run.attempt, t.task_name, t.params, t.headers, t.retry_strategy, t.max_attempts,
+        run.wake_event, run.event_payload, $1, t.first_started_at, run.available_at, run.first_started_at is not null
+    ),
+    gone as (
+      delete from absurd.%5$I w using due where w.run_id = due.run_id
+    )
+    select * from task order by available_at, run_id
+  $q$
+$$;
+
 -- Applies due cancellation policies, fails runs whose lease has ended, then leases up to \`p_limit\` due runs, oldest
 -- first, in that order. \`p_lease\` is in seconds, null for a lease without end. Runs of the tasks named in \`p_except\` are left
 -- alone, and nothing is leased from a queue that is paused. Runs that may not start by their limits are parked: see limits.
@@ -1997,30 +2080,7 @@ begin
   -- Most polls of an idle queue find nothing, and this is all that they cost.
   execute 'execute ' || absurd_effect.prepared(p_queue, case
     when v_floored then '(timestamptz, text, timestamptz, timestamptz, uuid)' else '(timestamptz, text)'
-  end, $q$
-    select
-      exists (
-        select from absurd.%1$I t
-        where t.cancellation is not null
-          and t.state in ('pending', 'running', 'sleeping')
-          and absurd_effect.cancel_deadline(t.cancellation, t.enqueue_at, t.first_started_at) <= $1
-      ),
-      exists (
-        select from absurd.%2$I r
-        where r.state = 'running' and r.claim_expires_at is not null and r.claim_expires_at <= $1
-          $q$ || case when v_floored then 'and r.claim_expires_at >= $3' else '' end || $q$
-      ),
-      exists (
-        select from absurd.%2$I r
-        where r.state in ('pending', 'sleeping') and r.available_at <= $1
-          $q$ || case when v_floored then 'and (r.available_at, r.run_id) >= ($4, $5)' else '' end || $q$
-      ),
-      exists (
-        select from absurd_effect.paused_queues p join absurd.queues q using (queue_name)
-        where q.queue_name = $2 and p.queue_created_at = q.created_at
-      ),
-      exists (select from absurd_effect.limits l where l.queue_name = $2)
-  $q$) || case
+  end, absurd_effect.look_statement(v_floored)) || case
     when v_floored then format(
       '(%L, %L, %L, %L, %L)', v_now, p_queue, coalesce(v_lease_floor ->> 'at', '-infinity'),
       coalesce(v_due_floor ->> 'at', '-infinity'), coalesce(v_due_floor ->> 'run', absurd_effect.no_run()::text)
@@ -2078,51 +2138,7 @@ begin
       return;
     end if;
   end if;
-  v_statement := $q$
-    with due as materialized (
-      select r.run_id, t.task_id, r.available_at, t.first_started_at
-      from absurd.%2$I r
-      join absurd.%1$I t on t.task_id = r.task_id
-      where r.state in ('pending', 'sleeping')
-        and r.available_at <= $1
-        $q$ || case
-          when v_due_floor is null then '' else 'and r.available_at <= $7 and (r.available_at, r.run_id) >= ($8, $9)'
-        end || $q$
-        and t.state in ('pending', 'sleeping', 'running')
-        and ($5 is null or t.task_name <> all ($5))
-        and ($6 is null or r.run_id = any ($6))
-        -- cancel_overdue() may have left some for another time; those must not be started either.
-        and (
-          t.cancellation is null
-          or (absurd_effect.cancel_deadline(t.cancellation, t.enqueue_at, t.first_started_at) <= $1) is not true
-        )
-      order by r.available_at, r.run_id
-      limit $4
-      for update of r, t skip locked
-    ),
-    run as (
-      update absurd.%2$I r
-      set state = 'running', claimed_by = $2, claim_expires_at = $3, started_at = $1, available_at = $1
-      from due
-      where r.run_id = due.run_id
-      returning r.run_id, due.task_id, r.attempt, r.wake_event, r.event_payload, due.available_at, due.first_started_at
-    ),
-    task as (
-      update absurd.%1$I t
-      set state = 'running',
-        attempts = greatest(t.attempts, run.attempt),
-        first_started_at = coalesce(t.first_started_at, $1),
-        last_attempt_run = run.run_id
-      from run
-      where t.task_id = run.task_id
-      returning run.run_id, t.task_id, run.attempt, t.task_name, t.params, t.headers, t.retry_strategy, t.max_attempts,
-        run.wake_event, run.event_payload, $1, t.first_started_at, run.available_at, run.first_started_at is not null
-    ),
-    gone as (
-      delete from absurd.%5$I w using due where w.run_id = due.run_id
-    )
-    select * from task order by available_at, run_id
-  $q$;
+  v_statement := absurd_effect.claim_statement(v_due_floor is not null);
   if v_due_floor is null then
     return query execute 'execute ' || absurd_effect.prepared(
       p_queue, '(timestamptz, text, timestamptz, integer, text[], uuid[])', v_statement
