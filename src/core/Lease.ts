@@ -77,8 +77,8 @@ export const renewed = (self: Lease, sentAt: number, by?: Duration.Duration): vo
 export const holds = (self: Lease): boolean => self.now() < self.heldUntil - self.millis / 6
 
 /**
- * What a request that is sent `now` and could renew the lease should renew it by: nothing while more than two thirds of it are left, as they
- * are while heartbeats arrive, because each renewal writes the run's row anew.
+ * What a request that is sent `now` and could renew the lease should renew it by: nothing while more than two thirds of it are
+ * left, as they are while heartbeats arrive, because each renewal writes the run's row anew.
  *
  * @since 0.1.0
  * @category combinators

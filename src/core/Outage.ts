@@ -167,12 +167,6 @@ export const make = Effect.fnUntraced(function*(
     })
 
   // Nearly all requests are answered at once, and most of what a worker does are requests.
-  const persist: Outage["persist"] = (request) =>
-    Effect.suspend(() => {
-      const answered = Effect.catch(request, (failure) => again(request, failure))
-      return latch.isOpen() ? answered : Effect.andThen(latch.await, answered)
-    })
-
   const persistWith: Outage["persistWith"] = (request, then) =>
     Effect.suspend(() =>
       latch.isOpen()
@@ -180,8 +174,11 @@ export const make = Effect.fnUntraced(function*(
           onSuccess: then.onSuccess,
           onFailure: (failure) => Effect.matchEffect(again(Effect.suspend(request), failure), then)
         })
-        : Effect.andThen(latch.await, Effect.matchEffect(persist(Effect.suspend(request)), then))
+        : Effect.andThen(latch.await, persistWith(request, then))
     )
+
+  const persist: Outage["persist"] = (request) =>
+    persistWith(() => request, { onSuccess: Effect.succeed, onFailure: Effect.fail })
 
   return { persist, persistWith, up: latch.await, report }
 })

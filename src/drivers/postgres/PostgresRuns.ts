@@ -76,7 +76,7 @@ export const make = (sql: SqlClient.SqlClient): Operations => {
       ).pipe(Effect.map((rows) => rows.map(Rows.claimed(token)))),
 
     complete: ({ queue, runs }) => {
-      const items = runs.map(({ result, runId, token }) => ({ run: runId, token, result }))
+      const items = runs.map((run) => ({ ...Rows.heldItem(run), result: run.result }))
       return settle(
         "complete",
         queue,
@@ -101,12 +101,11 @@ export const make = (sql: SqlClient.SqlClient): Operations => {
 
     setCheckpoints: ({ checkpoints, queue }) => {
       if (checkpoints.length === 0) return Effect.succeed([])
-      const items = checkpoints.map(({ extendBy, name, runId, state, token }) => ({
-        run: runId,
-        token,
-        name,
-        state,
-        extend: extendBy === null ? null : Duration.toSeconds(extendBy)
+      const items = checkpoints.map((item) => ({
+        ...Rows.heldItem(item),
+        name: item.name,
+        state: item.state,
+        extend: item.extendBy === null ? null : Duration.toSeconds(item.extendBy)
       }))
       return SqlFailure.run(
         sql,

@@ -1639,7 +1639,7 @@ set enable_hashjoin = off
 set jit = off
 as $$
 declare
-  v_names constant text[] := absurd_effect.waits_for(p_tasks);
+  v_names text[];
   v_awaited boolean;
   v_runs uuid[];
   v_steps text[];
@@ -1648,6 +1648,7 @@ begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
+  v_names := absurd_effect.waits_for(p_tasks);
   -- Mostly nobody waits, and to know that costs much less than planning what follows.
   execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
     into v_awaited using v_names;
@@ -3872,12 +3873,18 @@ $$;
     group: "kernel",
     sql: `-- Spawning.
 
+-- Whether a spawn of tasks of so many bytes should be a statement that is planned once. It only inserts, so one plan is right for
+-- any number and any table, and to make it takes as long as to spawn a few. But what was prepared takes literals, and those of
+-- much are dearer than a plan.
+create or replace function absurd_effect.is_small_spawn(p_bytes integer) returns boolean
+language sql immutable
+as $$
+  select p_bytes <= 4096
+$$;
+
 -- Inserts the tasks at the places \`p_places\` of the array \`p_tasks\` (all when null) with their first runs, and returns
 -- those that were inserted. \`p_arbiter\` says what decides about idempotency keys: \`none\` (there are no keys), \`task\` (the
 -- unique column of the tasks) or \`key\` (the table of keys of a partitioned queue). A task whose key is taken is left out.
---
--- It only inserts, so one plan is right for any number and any table, and to make it takes as long as to spawn a few. But what
--- was prepared takes literals, and those of much are dearer than a plan.
 create or replace function absurd_effect.insert_tasks(
   p_queue text,
   p_tasks jsonb,
@@ -3935,7 +3942,7 @@ declare
     select item.ord, task.task_id, task.run_id from task join item on item.task_id = task.task_id
   $q$;
 begin
-  if pg_column_size(p_tasks) <= 4096 then
+  if absurd_effect.is_small_spawn(pg_column_size(p_tasks)) then
     return query execute 'execute ' || absurd_effect.prepared(p_queue, '(jsonb, bigint[], timestamptz)', v_sql)
       || format('(%L, %L, %L)', p_tasks, p_places, p_now);
   else
@@ -3949,8 +3956,7 @@ $$;
 
 -- Spawns a task for each of the array \`p_params\`, which has these params; everything else of all of them is \`p_task\`, a task of
 -- \`absurd_effect.spawn\` without params and without a key. Returns a row for each, in their order. What is the same for all is
--- looked at once, so many of these take the server two thirds of the time, and few of them a half. Few are planned once, as
--- in insert_tasks().
+-- looked at once, so many of these take the server two thirds of the time, and few of them a half.
 create or replace function absurd_effect.spawn_alike(p_queue text, p_task jsonb, p_params jsonb)
 returns table (task_id uuid, run_id uuid)
 language plpgsql
@@ -3960,8 +3966,7 @@ set plan_cache_mode = force_generic_plan
 set datestyle = 'ISO'
 as $$
 declare
-  c_types constant text :=
-    '(jsonb, text, jsonb, jsonb, integer, jsonb, timestamptz, text, timestamptz)';
+  c_types constant text := '(jsonb, text, jsonb, jsonb, integer, jsonb, timestamptz, text, timestamptz)';
   c_sql constant text := $q$
     with item as materialized (
       select i.ord, i.e as params, absurd.portable_uuidv7() as task_id, absurd.portable_uuidv7() as run_id
@@ -3984,7 +3989,7 @@ declare
   )) else v_now end;
   v_state constant text := case when v_due > v_now then 'sleeping' else 'pending' end;
 begin
-  if pg_column_size(p_params) + pg_column_size(p_task) <= 4096 then
+  if absurd_effect.is_small_spawn(pg_column_size(p_params) + pg_column_size(p_task)) then
     return query execute 'execute ' || absurd_effect.prepared(p_queue, c_types, c_sql) || format(
       '(%L, %L, %L, %L, %L, %L, %L, %L, %L)', p_params, p_task ->> 'name', nullif(p_task -> 'headers', 'null'),
       nullif(p_task -> 'retry_strategy', 'null'), p_task ->> 'max_attempts', nullif(p_task -> 'cancellation', 'null'), v_due,

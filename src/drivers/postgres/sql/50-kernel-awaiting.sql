@@ -115,7 +115,7 @@ set enable_hashjoin = off
 set jit = off
 as $$
 declare
-  v_names constant text[] := absurd_effect.waits_for(p_tasks);
+  v_names text[];
   v_awaited boolean;
   v_runs uuid[];
   v_steps text[];
@@ -124,6 +124,7 @@ begin
   if p_tasks is null or cardinality(p_tasks) = 0 then
     return;
   end if;
+  v_names := absurd_effect.waits_for(p_tasks);
   -- Mostly nobody waits, and to know that costs much less than planning what follows.
   execute absurd_effect.bind(p_queue, 'select exists (select from absurd.%5$I where event_name = any ($1))')
     into v_awaited using v_names;
